@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Start a Ray head on this machine: loopback only, and nobody without the token gets in.
+#
+#   clusters/workstation/start.sh && . /tmp/td-ray-6379/environment
+#   td-ray run experiment.yaml --address 127.0.0.1:6379
+#   clusters/workstation/stop.sh
+#
+# Knobs, as environment variables:
+PORT=${PORT:-6379}                      # where td-ray connects
+DASHBOARD_PORT=${DASHBOARD_PORT:-8265}  # the jobs API and the dashboard
+FOLDER=${FOLDER:-/tmp/td-ray-$PORT}     # token, log, pid, Ray's sockets; keep its path short
+CPUS=${CPUS:-}                          # default: all
+GPUS=${GPUS:-}                          # default: all
+
+set -euo pipefail
+umask 077
+mkdir -p "$FOLDER"
+
+if [ -f "$FOLDER/pid" ] && kill -0 "$(cat "$FOLDER/pid")" 2>/dev/null; then
+    echo "a head runs already (pid $(cat "$FOLDER/pid")); stop it with PORT=$PORT stop.sh" >&2
+    exit 1
+fi
+
+[ -s "$FOLDER/token" ] || od -An -N32 -tx1 /dev/urandom | tr -d ' \n' > "$FOLDER/token"
+cat > "$FOLDER/environment" <<ENVIRONMENT
+export RAY_ADDRESS=127.0.0.1:$PORT
+export RAY_AUTH_MODE=token
+export RAY_AUTH_TOKEN_PATH=$FOLDER/token
+ENVIRONMENT
+# shellcheck disable=SC1091
+. "$FOLDER/environment"
+
+options=(--head --block --node-ip-address=127.0.0.1 --port="$PORT" --temp-dir="$FOLDER/ray"
+    --include-dashboard=true --dashboard-host=127.0.0.1 --dashboard-port="$DASHBOARD_PORT"
+    --disable-usage-stats)
+[ -z "$CPUS" ] || options+=(--num-cpus="$CPUS")
+[ -z "$GPUS" ] || options+=(--num-gpus="$GPUS")
+# RAY_ADDRESS would make 'ray start' refuse to start a head of its own.
+env -u RAY_ADDRESS setsid ray start "${options[@]}" > "$FOLDER/log" 2>&1 < /dev/null &
+echo $! > "$FOLDER/pid"
+
+for _ in $(seq 60); do
+    if ray health-check --address "127.0.0.1:$PORT" > /dev/null 2>&1; then
+        echo "a Ray head listens on 127.0.0.1:$PORT; now: . $FOLDER/environment"
+        exit 0
+    fi
+    kill -0 "$(cat "$FOLDER/pid")" 2>/dev/null || break
+    sleep 1
+done
+echo "the head did not start; see $FOLDER/log" >&2
+exit 1

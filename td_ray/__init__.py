@@ -1,0 +1,51 @@
+"""td-ray: how different are these networks, really?
+
+Transferred Discrepancy between pretrained networks: fit the best head on each one's frozen
+features for the same task, then count how often the two heads' predictions differ.
+
+    from td_ray import Experiment, run
+    results = run(Experiment.load("experiment.yaml"))
+    results.matrix("digit")
+
+For two arrays of features, ``transferred_discrepancy`` needs neither files nor Ray.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from td_ray.discrepancy import pairwise_discrepancy, transferred_discrepancy
+    from td_ray.errors import InputError, PartialMatrixWarning, RunError, TdRayError, WorkError
+    from td_ray.results.tables import Results, open_results
+    from td_ray.spec import Experiment
+    from td_ray.sweep import run
+
+__all__ = [
+    "Experiment",
+    "InputError",
+    "PartialMatrixWarning",
+    "Results",
+    "RunError",
+    "TdRayError",
+    "WorkError",
+    "open_results",
+    "pairwise_discrepancy",
+    "run",
+    "transferred_discrepancy",
+]
+
+_HOMES = {
+    "Experiment": "td_ray.spec",
+    "Results": "td_ray.results.tables",
+    "open_results": "td_ray.results.tables",
+    "pairwise_discrepancy": "td_ray.discrepancy",
+    "run": "td_ray.sweep",
+    "transferred_discrepancy": "td_ray.discrepancy",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that the command line starts fast."""
+    if name not in __all__:
+        raise AttributeError(f"module 'td_ray' has no attribute '{name}'")
+    return getattr(import_module(_HOMES.get(name, "td_ray.errors")), name)

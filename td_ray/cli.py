@@ -1,0 +1,377 @@
+"""The command line; thin. Exit codes: 0 complete, 1 failed, 2 bad input, 3 with failures."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from td_ray.errors import InputError, TdRayError
+from td_ray.files import DigestMemory
+from td_ray.spec import Experiment, default_cache
+
+if TYPE_CHECKING:
+    from td_ray.plan import Plan
+    from td_ray.results.tables import Results
+    from td_ray.sweep.progress import Reporter
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="How different are these networks, really? All-pairs Transferred Discrepancy on Ray.",
+)
+
+
+class Format(StrEnum):
+    """How a matrix is written."""
+
+    table = "table"
+    csv = "csv"
+    parquet = "parquet"
+
+
+class BackendName(StrEnum):
+    """Where work is done."""
+
+    ray = "ray"
+    inline = "inline"
+
+
+ExperimentPath = Annotated[
+    Path, typer.Argument(metavar="EXPERIMENT", help="An experiment file, or an output folder.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a value.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Speak to programs.")]
+BackendOption = Annotated[
+    BackendName, typer.Option("--backend", help="'inline' runs in this process, without Ray.")
+]
+Address = Annotated[
+    str | None, typer.Option(help="A Ray cluster; by default RAY_ADDRESS, or one for this run.")
+]
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write.")] = Path("experiment.yaml"),
+) -> None:
+    """Write a commented experiment file."""
+    if path.exists():
+        raise InputError(f"{path} exists; name another file, or remove it")
+    template = Path(__file__).with_name("template.yaml").read_text(encoding="utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(template, encoding="utf-8")
+    typer.echo(f"wrote {path}; next: td-ray plan {path}")
+
+
+@app.command()
+def plan(experiment: ExperimentPath, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Say what would run, what is there already, and what it costs. Spends nothing."""
+    from td_ray.estimate import describe
+
+    loaded = Experiment.load(experiment, overrides or [])
+    content = describe(loaded, _plan(loaded))
+    if as_json:
+        typer.echo(json.dumps(content))
+        return
+    from td_ray.terminal import print_plan
+
+    print_plan(content)
+
+
+@app.command()
+def run(
+    experiment: ExperimentPath,
+    overrides: Overrides = None,
+    backend: BackendOption = BackendName.ray,
+    address: Address = None,
+    retry_failed: Annotated[bool, typer.Option(help="Also try recorded failures again.")] = False,
+) -> None:
+    """Run what is missing. Running twice resumes."""
+    from td_ray.sweep import run as run_experiment
+
+    loaded = Experiment.load(experiment, overrides or [])
+    with _progress() as reporter:
+        results = run_experiment(
+            loaded,
+            backend=backend.value,
+            address=address,
+            retry_failed=retry_failed,
+            reporter=reporter,
+        )
+    typer.echo(f"results in {loaded.output_path}", err=True)
+    _end(results)
+
+
+@app.command()
+def status(experiment: ExperimentPath, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Show what is done, failed and missing, from the output folder; needs no cluster."""
+    from td_ray.results.parts import Parts
+
+    loaded = Experiment.load(experiment, overrides or [])
+    made = _plan(loaded)
+    parts = Parts(loaded.output_path)
+    failures = [
+        {"unit": f"{unit.representation.name} {unit.task.name} {unit.head.name}", **record}
+        for unit, state in zip(made.units, made.states, strict=True)
+        if state == "failed" and (record := parts.failure(str(unit.key)))
+    ]
+    counts = {state: made.count(state) for state in ("finished", "failed", "missing", "unknown")}
+    if as_json:
+        typer.echo(json.dumps({**counts, "failures": failures}))
+        return
+    typer.echo(", ".join(f"{number} {state}" for state, number in counts.items() if number))
+    for failure in failures:
+        typer.echo(f"failed: {failure['unit']} ({failure['stage']}): {failure['error']}")
+
+
+@app.command()
+def matrix(
+    experiment: ExperimentPath,
+    task: Annotated[str, typer.Option(help="The task.")],
+    measure: Annotated[str, typer.Option(help="The measure.")] = "td",
+    head: Annotated[str | None, typer.Option(help="Where a task has several heads.")] = None,
+    data: Annotated[str | None, typer.Option(help="Where several data sets are predicted.")] = None,
+    value: Annotated[str, typer.Option(help="value, tdx or excess (both at half size).")] = "value",
+    by: Annotated[str | None, typer.Option(help="Means over groups of a metadata key.")] = None,
+    format_: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.table,
+    output: Annotated[Path | None, typer.Option(help="A file; needed for parquet.")] = None,
+) -> None:
+    """Print a matrix with the noise floor beside it."""
+    results = _results(experiment)
+    if by is not None:
+        frame = results.by_group(task, by, measure, head=head, data=data, value=value)
+    else:
+        frame = results.matrix(task, measure, head=head, data=data, value=value)
+        missing = frame.attrs["missing"]
+        frame = frame.assign(floor=results.floors(task, measure, head=head, data=data))
+        frame.attrs["missing"] = missing
+    if format_ is Format.parquet and output is None:
+        raise InputError("--format parquet writes a file; name it with --output")
+    if format_ is Format.table:
+        from td_ray.terminal import matrix_text
+
+        _write(matrix_text(frame, f"{measure} of task '{task}'", value), output)
+    elif format_ is Format.csv:
+        _write(frame.to_csv(), output)
+    else:
+        frame.attrs.clear()
+        frame.to_parquet(cast(Path, output))
+
+
+@app.command()
+def report(
+    experiment: ExperimentPath,
+    output: Annotated[Path | None, typer.Option(help="The page; by default in the output.")] = None,
+) -> None:
+    """Write one self-contained HTML page."""
+    from td_ray.report import write_report
+
+    results = _results(experiment)
+    page = output or results.output / "report.html"
+    write_report(results, page)
+    typer.echo(f"wrote {page}")
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Where to write.")] = Path("td-ray-demo"),
+    backend: BackendOption = BackendName.ray,
+    address: Address = None,
+) -> None:
+    """Train a small zoo on handwritten digits and compare all pairs of it."""
+    from td_ray.demo import run_demo
+    from td_ray.report import write_report
+    from td_ray.terminal import matrix_text
+
+    with _progress() as reporter:
+        results = run_demo(output, backend=backend.value, address=address, reporter=reporter)
+    for task in results.tasks()["task"]:
+        frame = results.by_group(task, "strategy")
+        typer.echo(matrix_text(frame, f"td of task '{task}' by training strategy", "value"))
+    page = output / "report.html"
+    write_report(results, page)
+    typer.echo(f"page: {page}\nresults: {results.output}\nexperiment: {output}/experiment.yaml")
+    _end(results)
+
+
+@app.command()
+def models(
+    experiment: Annotated[Path | None, typer.Argument(help="An experiment.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """List the models of an experiment with their metadata, or the known model sources."""
+    from td_ray import registry
+    from td_ray.terminal import print_rows
+
+    if experiment is None:
+        print_rows([{"model source": name} for name in registry.MODEL_SOURCES.names()])
+        return
+    from td_ray.zoo import resolve_representations
+
+    loaded = Experiment.load(experiment, overrides or [])
+    print_rows(
+        [
+            {"model": item.model_name, "layer": item.layer, **item.metadata}
+            for item in resolve_representations(loaded)
+        ]
+    )
+
+
+@app.command()
+def tasks(
+    experiment: Annotated[Path | None, typer.Argument(help="An experiment.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """List the tasks of an experiment with their sizes, or the known data sources."""
+    from td_ray import registry
+    from td_ray.terminal import print_rows
+
+    if experiment is None:
+        print_rows([{"data source": name} for name in registry.DATA_SOURCES.names()])
+        return
+    from td_ray.resolve import resolve
+
+    problem = resolve(Experiment.load(experiment, overrides or []))
+    print_rows(
+        [
+            {
+                "task": task.name,
+                "kind": task.spec.kind,
+                "data": task.spec.data,
+                "target": task.spec.target,
+                "classes": len(task.classes) or "",
+                "train": len(task.train_target),
+                "evaluation": sum(len(each) for each in task.evaluation_targets.values()),
+            }
+            for task in problem.tasks
+        ]
+    )
+
+
+@app.command()
+def cache(
+    experiment: Annotated[Path | None, typer.Argument(help="Whose cache; else yours.")] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all feature arrays.")] = False,
+) -> None:
+    """List the feature arrays in the cache, or remove them."""
+    from td_ray.features import FeatureStore
+    from td_ray.terminal import print_rows
+
+    root = default_cache() if experiment is None else Experiment.load(experiment).cache_path
+    store = FeatureStore(root, cap=0)
+    entries = store.entries()
+    if clear:
+        for entry in entries:
+            store.remove(entry.key)
+    total = sum(entry.bytes for entry in entries) / 2**20
+    print_rows(
+        [
+            {
+                "model": entry.model,
+                "layer": entry.layer,
+                "data": entry.data,
+                "width": entry.width,
+                "MiB": f"{entry.bytes / 2**20:.1f}",
+            }
+            for entry in entries
+        ]
+    )
+    verb = "removed" if clear else "in"
+    typer.echo(f"{len(entries)} arrays, {total:.1f} MiB {verb} {root}")
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="heads, pairs, or all.")] = "all",
+    as_json: Json = False,
+) -> None:
+    """Measure td-ray against its rivals, at stated quality, on this machine."""
+    from td_ray.bench import run_benchmarks
+    from td_ray.terminal import print_rows
+
+    found = run_benchmarks([name])
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    typer.echo(", ".join(f"{key} {value}" for key, value in found["machine"].items()))
+    for title, rows in found["rows"].items():
+        typer.echo(f"\n{title}")
+        print_rows(rows)
+
+
+def _plan(experiment: Experiment) -> Plan:
+    from td_ray.plan import make_plan
+    from td_ray.resolve import resolve
+    from td_ray.results.manifest import read_manifest
+    from td_ray.results.parts import Parts
+
+    problem = resolve(experiment)
+    manifest = read_manifest(experiment.output_path, experiment)
+    digest = DigestMemory(experiment.cache_path).known
+    return make_plan(problem, manifest, Parts(experiment.output_path), digest)
+
+
+def _results(experiment: Path) -> Results:
+    from td_ray.results.tables import open_results
+
+    if experiment.is_dir() and (experiment / "results").is_dir():
+        return open_results(experiment)
+    return open_results(Experiment.load(experiment).output_path)
+
+
+@contextmanager
+def _progress() -> Iterator[Reporter]:
+    """Progress on the error stream; an interrupt says how to go on."""
+    from td_ray.sweep.progress import on_stderr
+
+    try:
+        with on_stderr() as reporter:
+            yield reporter
+    except KeyboardInterrupt:
+        typer.echo("td-ray: interrupted; the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
+
+
+def _write(text: str, output: Path | None) -> None:
+    if output is None:
+        typer.echo(text.rstrip("\n"))
+    else:
+        output.write_text(text, encoding="utf-8")
+
+
+def _end(results: Results) -> None:
+    """Exit with 3 where units failed; their errors are named."""
+    failures = results.failures()
+    if failures.empty:
+        return
+    for _, failure in failures.head(10).iterrows():
+        who = f"{failure['model']} {failure['task']}" if failure["model"] else "a tile of pairs"
+        typer.echo(f"failed: {who} ({failure['stage']}): {failure['error']}", err=True)
+    if len(failures) > 10:
+        typer.echo(f"and {len(failures) - 10} more; see the failures table", err=True)
+    raise typer.Exit(3)
+
+
+def main() -> None:
+    """Entry point of ``td-ray``: errors become one line and an exit code."""
+    try:
+        app()
+    except TdRayError as error:
+        print(f"td-ray: {error}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, InputError) else 1)
+    except OSError as error:  # a full disk, a folder that may not be written
+        print(f"td-ray: {error}; what had finished is kept", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""From parts to the tables that people read.
+
+The tables are a view of the current experiment: parts of models that have left it stay on disk,
+and are not in the view. Each file is replaced atomically.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from td_ray.files import atomic
+from td_ray.plan import HeadUnit, Plan, Tile
+from td_ray.results.parts import Parts
+from td_ray.results.schemas import FAILURES, TABLES
+from td_ray.zoo import Representation
+
+
+def compact(plan: Plan, tiles: Sequence[Tile], parts: Parts, output: Path) -> None:
+    """Write all tables under ``output/results`` from the parts of a plan."""
+    numbered = {unit.number: unit.representation for unit in plan.units}
+    finished = [
+        unit
+        for unit in plan.units
+        if unit.key is not None and set(unit.runs) <= set(parts.head_files(unit.key))
+    ]
+    compared = [tile for tile in tiles if parts.has_pairs(tile.key)]
+    heads = _concat((_named_heads(unit, parts) for unit in finished), "heads")
+    tables = {
+        "models": _models(plan),
+        "tasks": _tasks(plan),
+        "samples": _samples(plan),
+        "heads": heads.select(TABLES["heads"].names),
+        "predictions": heads.select(TABLES["predictions"].names),
+        "pairs": _concat((_named_pairs(tile, numbered, parts) for tile in compared), "pairs"),
+        "failures": _failures(plan, finished, [*_failed_tiles(tiles, parts)], parts),
+        "timings": pa.Table.from_pylist(list(parts.timings()), schema=TABLES["timings"]),
+    }
+    for name, table in tables.items():
+        with atomic(output / "results" / name / f"{name}.parquet") as temporary:
+            parquet.write_table(table.cast(TABLES[name]), temporary, compression="zstd")
+
+
+def _concat(tables: Iterable[pa.Table], name: str) -> pa.Table:
+    found = list(tables)
+    if found:
+        return pa.concat_tables(found, promote_options="permissive")
+    names = dict.fromkeys([*TABLES[name], *(TABLES["predictions"] if name == "heads" else ())])
+    return pa.schema(list(names)).empty_table()
+
+
+def _constant(value: str | None, rows: int) -> pa.Array:
+    return pa.repeat(pa.scalar(value, pa.string()), rows)
+
+
+def _named_heads(unit: HeadUnit, parts: Parts) -> pa.Table:
+    """The rows of a unit's parts that this plan asks for, with the names they go by."""
+    table = parts.read_heads(str(unit.key))
+    seeds = table["seed"].to_pylist()
+    table = table.filter(pa.array([seed in unit.runs for seed in seeds]))
+    names = {
+        "model": unit.representation.model_name,
+        "layer": unit.representation.layer,
+        "task": unit.task.name,
+        "head": unit.head.name,
+    }
+    for name, value in names.items():
+        table = table.append_column(name, _constant(value, table.num_rows))
+    return table
+
+
+def _named_pairs(tile: Tile, numbered: dict[int, Representation], parts: Parts) -> pa.Table:
+    table = parts.read_pairs(tile.key)
+    for side in "ab":
+        items = [numbered[number] for number in table[side].to_pylist()]
+        names = pa.array([item.model_name for item in items])
+        layers = pa.array([item.layer for item in items])
+        table = table.append_column(f"model_{side}", names)
+        table = table.append_column(f"layer_{side}", layers)
+    constants = {
+        "task": tile.task.name,
+        "data": tile.data,
+        "head": tile.head.name,
+        "measure": tile.measure,
+    }
+    for name, value in constants.items():
+        table = table.append_column(name, _constant(value, table.num_rows))
+    return table.select(TABLES["pairs"].names)
+
+
+def _models(plan: Plan) -> pa.Table:
+    numbers = {name: number for number, name in enumerate(plan.manifest.representations)}
+    rows = [
+        {
+            "model": item.model_name,
+            "layer": item.layer,
+            "number": numbers[item.name],
+            "source": item.model.source,
+            "metadata": json.dumps(item.metadata, sort_keys=True),
+        }
+        for item in plan.problem.representations
+    ]
+    return pa.Table.from_pylist(rows, schema=TABLES["models"])
+
+
+def _tasks(plan: Plan) -> pa.Table:
+    rows = [
+        {
+            "task": task.name,
+            "data": task.spec.data,
+            "evaluated_on": list(task.evaluation),
+            "target": task.spec.target,
+            "kind": task.spec.kind,
+            "classes": list(task.classes),
+            "distance": None if task.is_classification else task.spec.distance,
+            "center": None if task.is_classification else task.center,
+            "n_train": len(task.train_target),
+        }
+        for task in plan.problem.tasks
+    ]
+    return pa.Table.from_pylist(rows, schema=TABLES["tasks"])
+
+
+def _samples(plan: Plan) -> pa.Table:
+    data = {name: each for task in plan.problem.tasks for name, each in task.evaluation.items()}
+    tables = [
+        pa.Table.from_pydict(
+            {
+                "data": _constant(name, len(dataset.evaluation_ids)),
+                "position": list(range(len(dataset.evaluation_ids))),
+                "id": dataset.evaluation_ids.tolist(),
+            },
+            schema=TABLES["samples"],
+        )
+        for name, dataset in data.items()
+    ]
+    return pa.concat_tables(tables)
+
+
+def _failed_tiles(tiles: Sequence[Tile], parts: Parts) -> Iterable[dict[str, Any]]:
+    for tile in tiles:
+        record = None if parts.has_pairs(tile.key) else parts.failure(tile.key)
+        if record is not None:
+            yield {"task": tile.task.name, "head": tile.head.name, "unit": tile.key, **record}
+
+
+def _failures(
+    plan: Plan, finished: Sequence[HeadUnit], rows: list[dict[str, Any]], parts: Parts
+) -> pa.Table:
+    """One row per unit of heads that failed, after those of tiles."""
+    done = {unit.key for unit in finished}
+    for unit in plan.units:
+        record = None if unit.key is None or unit.key in done else parts.failure(unit.key)
+        if record is not None:
+            rows.append(
+                {
+                    "model": unit.representation.model_name,
+                    "layer": unit.representation.layer,
+                    "task": unit.task.name,
+                    "head": unit.head.name,
+                    "unit": unit.key,
+                    **record,
+                }
+            )
+    return pa.Table.from_pylist(rows, schema=FAILURES)

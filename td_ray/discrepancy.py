@@ -1,0 +1,205 @@
+"""The Transferred Discrepancy of feature arrays at hand; no cluster, no files, no chance.
+
+    from td_ray.discrepancy import transferred_discrepancy
+    transferred_discrepancy(a_train, b_train, y_train, a_eval, b_eval)
+
+Each representation gets the best head for the task `y_train`, each on its own; the result is how
+differently the two heads predict the evaluation rows (Feng et al., arXiv 2007.12446):
+
+    classification   share of rows with different predicted classes, in [0, 1]
+    regression       2 - 2 cos of the predictions, centred by the training mean of y, in [0, 4]
+
+Features are scaled column by column (training mean and deviation; constant columns become zero).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from td_ray.errors import InputError, WorkError
+from td_ray.heads import ClassTarget, Target, ValueTarget, fit_heads, fit_scaling
+from td_ray.measures import distance_matrix, has_direction
+
+Array = ArrayLike | Tensor
+CONSTANT = "the head predicts a constant, which has no direction to compare"
+
+
+def transferred_discrepancy(
+    a_train: Array,
+    b_train: Array,
+    y_train: Array,
+    a_eval: Array,
+    b_eval: Array,
+    *,
+    head: str = "logistic",
+    l2: float = 1e-3,
+) -> float:
+    """Discrepancy of two representations for one task.
+
+    Args:
+        a_train: (n, d) features of the first representation, numpy or torch, on the training rows.
+        b_train: (n, d') features of the second one, on the same rows.
+        y_train: (n,) task. Integers, booleans and strings are class labels; floating point is
+            regression.
+        a_eval: (m, d) features of the first representation on held-out rows.
+        b_eval: (m, d') features of the second one, on the same rows.
+        head: "logistic" (labels) or "ridge" (values, or labels as one-hot columns).
+        l2: penalty; > 0 for logistic, >= 0 for ridge.
+
+    Returns:
+        The disagreement in [0, 1] for labels, or 2 - 2 cos in [0, 4] for values; higher is more
+        different.
+
+    Raises:
+        InputError: the arguments do not fit together; the message names the first that does not.
+        WorkError: a head did not converge, or predicts a constant value.
+    """
+    matrix = pairwise_discrepancy(
+        {"a": a_train, "b": b_train}, {"a": a_eval, "b": b_eval}, y_train, head=head, l2=l2
+    )
+    for name, reason in matrix.attrs["reasons"].items():
+        raise WorkError(f"representation {name}: {reason}")
+    return float(matrix.to_numpy()[0, 1])
+
+
+def pairwise_discrepancy(
+    features_train: Mapping[str, Array],
+    features_eval: Mapping[str, Array],
+    y_train: Array,
+    *,
+    head: str = "logistic",
+    l2: float = 1e-3,
+) -> pd.DataFrame:
+    """Discrepancies of all pairs of N named representations for one task, from N fits.
+
+    Args:
+        features_train: name to (n, d) features on the training rows; widths may differ.
+        features_eval: the same names to (m, d) features on held-out rows.
+        y_train: (n,) task, as for `transferred_discrepancy`.
+        head: as there.
+        l2: as there.
+
+    Returns:
+        Symmetric data frame with the names, in the order of `features_train`, on both axes and
+        zeros on the diagonal. A head that predicts a constant value has no discrepancy from any
+        other: its row and column are NaN, and `attrs["reasons"]` maps its name to the reason.
+
+    Raises:
+        InputError: the arguments do not fit together; the message names the first that does not.
+        WorkError: a head did not converge.
+    """
+    train, held_out = _features(features_train, features_eval)
+    target = _target(y_train, len(next(iter(train.values()))))
+    predictions = {}
+    for name in train:
+        predictions[name] = _predict(name, train[name], held_out[name], target, head, l2)
+    rows = np.stack(list(predictions.values()))
+    kind = "classification" if isinstance(target, ClassTarget) else "regression"
+    values = distance_matrix("td", kind, rows, rows)
+    names, reasons = list(predictions), {}
+    if kind == "regression":
+        directed = has_direction(rows)
+        reasons = {name: CONSTANT for name, good in zip(names, directed, strict=True) if not good}
+    for i, j in itertools.combinations(range(len(names)), 2):
+        values[j, i] = values[i, j]  # the two triangles may differ by rounding
+    np.fill_diagonal(values, np.where(np.isnan(values.diagonal()), np.nan, 0.0))
+    table = pd.DataFrame(values, index=names, columns=names)
+    table.attrs["reasons"] = reasons
+    return table
+
+
+def _predict(
+    name: str, train: Tensor, held_out: Tensor, target: Target, head: str, l2: float
+) -> NDArray[Any]:
+    """(m,) class codes, or values less the training mean, of one representation's best head."""
+    scaling = fit_scaling(train, "column")
+    weights = torch.ones(1, len(train), dtype=torch.float64)
+    try:
+        fitted = fit_heads(head, scaling.apply(train), target, weights, l2)
+    except WorkError as error:
+        raise WorkError(f"representation {name}: {error}") from error
+    predicted = fitted.predict(scaling.apply(held_out))[0]
+    if isinstance(target, ValueTarget):
+        predicted = predicted - target.values.mean()
+    return np.asarray(predicted.numpy())
+
+
+def _features(
+    train: Mapping[str, Array], held_out: Mapping[str, Array]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Both mappings as float64 matrices that fit together."""
+    if not train:
+        raise InputError("no representations given")
+    if set(train) != set(held_out):
+        odd = sorted(set(train) ^ set(held_out))
+        raise InputError(f"training and evaluation features must have the same names; see {odd}")
+    first = next(iter(train))
+    fitted = {name: _matrix(f"training features of {name}", train[name]) for name in train}
+    scored = {name: _matrix(f"evaluation features of {name}", held_out[name]) for name in train}
+    for name in train:
+        if fitted[name].shape[1] != scored[name].shape[1]:
+            raise InputError(
+                f"features of {name} have {fitted[name].shape[1]} columns in training "
+                f"but {scored[name].shape[1]} in evaluation"
+            )
+        for what, matrices in (("training", fitted), ("evaluation", scored)):
+            if len(matrices[name]) != len(matrices[first]):
+                raise InputError(
+                    f"{what} features must be on the same rows: {first} has "
+                    f"{len(matrices[first])}, {name} has {len(matrices[name])}"
+                )
+    return fitted, scored
+
+
+def _numpy(what: str, values: Array) -> NDArray[Any]:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = values.to(torch.float64) if values.is_floating_point() else values
+        return np.asarray(values.numpy())
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"{what} are not a rectangular array: {error}") from error
+
+
+def _matrix(what: str, values: Array) -> Tensor:
+    array = _numpy(what, values)
+    if array.ndim != 2 or 0 in array.shape:
+        raise InputError(f"{what} must be a non-empty (rows, features) array, not {array.shape}")
+    if array.dtype.kind not in "fiub":
+        raise InputError(f"{what} must be numbers, not {array.dtype}")
+    matrix = np.array(array, dtype=np.float64)
+    bad = ~np.isfinite(matrix).all(axis=1)
+    if bad.any():
+        raise InputError(
+            f"{what} contain NaN or infinity in {bad.sum()} rows, the first is row {bad.argmax()}; "
+            "remove or impute them"
+        )
+    return torch.from_numpy(matrix)
+
+
+def _target(values: Array, rows: int) -> Target:
+    array = _numpy("y_train", values)
+    if array.shape != (rows,):
+        raise InputError(f"y_train must have one entry per training row, {rows}, not {array.shape}")
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise InputError("y_train contains NaN or infinity; remove these rows")
+        return ValueTarget(torch.from_numpy(np.array(array, dtype=np.float64)))
+    labels = array.dtype.kind in "iubU" or all(isinstance(value, str) for value in array)
+    if not labels:
+        raise InputError(
+            f"y_train must be integers, booleans or strings (classes) or floats, not {array.dtype}"
+        )
+    classes, codes = np.unique(array, return_inverse=True)
+    if len(classes) < 2:
+        raise InputError(f"y_train has a single class, {classes[0]!r}; a task needs at least two")
+    return ClassTarget(torch.from_numpy(codes.astype(np.int64)), len(classes))

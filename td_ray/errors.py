@@ -1,0 +1,23 @@
+"""One exception tree. Every message says what is wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+
+class TdRayError(Exception):
+    """Base of all errors that td-ray raises on purpose; shown without a traceback."""
+
+
+class InputError(TdRayError):
+    """Bad input that can be seen before work starts; the command line exits with code 2."""
+
+
+class WorkError(TdRayError):
+    """Something found while working on one unit; it costs that unit a row in ``failures``."""
+
+
+class RunError(TdRayError):
+    """Every unit of a run failed, or the run could not go on; exit code 1."""
+
+
+class PartialMatrixWarning(UserWarning):
+    """A matrix was read while some of its pairs are still missing or have failed."""

@@ -1,0 +1,129 @@
+"""What a plan will cost, roughly: heads, pairs, bytes, seconds.
+
+The rates are those of one ordinary core in float64; they are meant to tell a minute from a day.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from td_ray.features import FeatureStore
+from td_ray.plan import HeadUnit, Plan
+from td_ray.spec import Experiment
+
+FLOPS_PER_SECOND = 8e9
+COMPARISONS_PER_SECOND = 3e8
+SOFTMAX_PER_SECOND = 4e7
+ITERATIONS = 120
+WIDTH_IF_UNKNOWN = 1024
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The size of what is left to do.
+
+    Attributes:
+        heads: head fits left, halves included.
+        pairs: pairs of representations, over all tasks, heads and data sets.
+        feature_bytes: of the arrays that the plan reads, with assumed widths where unknown.
+        extractions: arrays that are not in the cache.
+        trial_bytes: memory that one trial may take, beyond mapped features.
+        core_seconds: of fitting and comparing, without forward passes of networks.
+        widths_assumed: whether some feature width was not known.
+    """
+
+    heads: int
+    pairs: int
+    feature_bytes: int
+    extractions: int
+    trial_bytes: int
+    core_seconds: float
+    widths_assumed: bool
+
+
+def estimate(plan: Plan) -> Estimate:
+    """Estimate what is left of a plan."""
+    experiment = plan.problem.experiment
+    store = FeatureStore(experiment.cache_path, experiment.resources.cache_size)
+    widths = {entry.key: entry.width for entry in store.entries()}
+    arrays: dict[Any, tuple[int, int]] = {}  # (rows, width) of each array
+    heads, seconds, trial, assumed = 0, 0.0, 0, False
+    for unit in (unit for block in plan.blocks for unit in block.units):
+        known = [widths[key] for key in unit.features.values() if key in widths]
+        width = known[0] if known else WIDTH_IF_UNKNOWN
+        fitted = bool(unit.features)
+        assumed |= fitted and not known
+        for name, key in unit.features.items():
+            arrays[key or (unit.number, name)] = (plan.problem.data[name].n, width)
+        heads += _fits(unit) if fitted else 0
+        seconds += _seconds(unit, width) if fitted else 0.0
+        rows = len(unit.task.train_target)
+        trial = max(trial, 3 * 8 * rows * width + experiment.resources.memory)
+    pairs = count_pairs(plan)
+    seconds += pairs * (1 + 2 * len(experiment.seeds)) * _examples(plan) / COMPARISONS_PER_SECOND
+    return Estimate(
+        heads=heads,
+        pairs=pairs,
+        feature_bytes=sum(4 * rows * width for rows, width in arrays.values()),
+        extractions=sum(key not in widths for key in arrays),
+        trial_bytes=trial if heads else 0,
+        core_seconds=seconds,
+        widths_assumed=assumed,
+    )
+
+
+def count_pairs(plan: Plan) -> int:
+    """Wanted pairs over all tasks, heads and evaluated data sets."""
+    experiment, problem = plan.problem.experiment, plan.problem
+    total = 0
+    for task in problem.tasks:
+        items = [item for item in problem.representations if problem.has_task(item, task)]
+        if experiment.pairs == "all":
+            wanted = len(items) * (len(items) - 1) // 2
+        else:
+            wanted = sum(
+                problem.wanted(a, b) for number, a in enumerate(items) for b in items[:number]
+            )
+        total += wanted * len(experiment.heads_for(task.spec)) * len(task.evaluation)
+    return total
+
+
+def _examples(plan: Plan) -> float:
+    sizes = [len(data.evaluation_ids) for data in plan.problem.data.values()]
+    return sum(sizes) / len(sizes)
+
+
+def _fits(unit: HeadUnit) -> int:
+    """The full split is one head, a seed is two halves."""
+    return sum(1 if run is None else 2 for run in unit.runs)
+
+
+def _seconds(unit: HeadUnit, width: int) -> float:
+    rows, fits = len(unit.task.train_target), _fits(unit)
+    grid = len(unit.head.l2) if isinstance(unit.head.l2, tuple) else 0
+    if unit.head.kind == "logistic":
+        classes = len(unit.task.classes)
+        once = 4 * rows * width * classes / FLOPS_PER_SECOND
+        once += rows * classes / SOFTMAX_PER_SECOND
+        return (fits + grid) * ITERATIONS * once
+    once = (2 * rows * width**2 + 10 * min(rows, width) ** 3) / FLOPS_PER_SECOND
+    return (fits + bool(grid)) * once
+
+
+def describe(experiment: Experiment, plan: Plan) -> dict[str, Any]:
+    """The plan as JSON: counts, states, estimate."""
+    left = estimate(plan)
+    return {
+        "experiment": experiment.name,
+        "output": str(experiment.output_path),
+        "representations": len(plan.problem.representations),
+        "models": len({item.model_name for item in plan.problem.representations}),
+        "tasks": len(plan.problem.tasks),
+        "units": len(plan.units),
+        "finished": plan.count("finished"),
+        "failed": plan.count("failed"),
+        "missing": plan.count("missing"),
+        "unknown": plan.count("unknown"),
+        **vars(left),
+    }

@@ -1,0 +1,132 @@
+"""Files that appear whole or not at all, and digests that are not computed twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from td_ray.errors import InputError, TdRayError
+
+Digest = Callable[[Path], str | None]
+"""Gives the digest of a file's bytes, or None where it is not known without reading it."""
+
+# What a plan reads by itself: a file that is no larger than this costs it next to nothing.
+SMALL_FILE_BYTES = 4 * 2**20
+
+
+def fingerprint(value: Any) -> str:
+    """Return 32 hexadecimal digits that identify a value made of JSON types."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success sync it and rename it into place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".tmp")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object atomically, keys sorted."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, sort_keys=True, indent=1) + "\n")
+
+
+def require_file(path: Path, what: str) -> Path:
+    """Return ``path`` if it is a file.
+
+    Raises:
+        InputError: it is not there; the message names ``what`` needed it.
+    """
+    if not os.path.isfile(path):  # unlike Path.is_file, it says no to impossible names
+        raise InputError(f"{what}: no file at {path}")
+    return path
+
+
+@contextmanager
+def reading(path: Path, what: str = "") -> Iterator[None]:
+    """Turn whatever the reader of a damaged or hostile file raises into one line.
+
+    Raises:
+        InputError: the file cannot be read as what its name says; ``what`` names who needed it.
+    """
+    try:
+        yield
+    except TdRayError:
+        raise
+    except Exception as error:  # readers raise far more than they document
+        needed = f"{what}: " if what else ""
+        raise InputError(f"{needed}{path} cannot be read: {one_line(error)}") from None
+
+
+def one_line(error: BaseException, longest: int = 400) -> str:
+    """An error's text in one line, cut where it goes on and on."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
+class DigestMemory:
+    """SHA-256 of files, remembered by (path, size, modification time) in the cache folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root / "digests"
+
+    def known(self, path: Path) -> str | None:
+        """Return the digest if it is remembered or the file is small, else None."""
+        remembered = self._remembered(path)
+        if remembered is None and path.stat().st_size <= SMALL_FILE_BYTES:
+            return self.computed(path)
+        return remembered
+
+    def computed(self, path: Path) -> str:
+        """Return the digest, reading the file where it is not remembered."""
+        remembered = self._remembered(path)
+        if remembered is not None:
+            return remembered
+        before = _stamp(path)
+        digest = sha256(path)
+        if _stamp(path) == before:  # a file that changes while it is read is not remembered
+            with suppress(OSError):  # a cache that cannot be written costs time, nothing else
+                write_json(self._record(path), {**before, "sha256": digest})
+        return digest
+
+    def _record(self, path: Path) -> Path:
+        return self._root / f"{fingerprint(str(path.resolve()))}.json"
+
+    def _remembered(self, path: Path) -> str | None:
+        try:
+            record = json.loads(self._record(path).read_text())
+        except (OSError, ValueError):
+            return None
+        if not isinstance(record, dict):
+            return None
+        digest = record.pop("sha256", None)
+        return str(digest) if digest and record == _stamp(path) else None
+
+
+def _stamp(path: Path) -> dict[str, Any]:
+    status = path.stat()
+    return {"path": str(path.resolve()), "size": status.st_size, "modified": status.st_mtime_ns}

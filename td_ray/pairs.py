@@ -1,0 +1,157 @@
+"""Pairs from predictions: read the heads of a tile, compare them, write the tile's part.
+
+    td      = d( h(F), h'(F') )                       heads on the full training split
+    floor   = mean_r d( h_{A_r}(F), h_{B_r}(F) )      heads on seed r's two halves
+    tdx     = mean_r [ d( h_{A_r}(F), h'_{B_r}(F') ) + d( h_{B_r}(F), h'_{A_r}(F') ) ] / 2
+    excess  = tdx - (floor + floor') / 2
+
+It needs no torch, so that a worker that only compares starts fast.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from td_ray import inference
+from td_ray.errors import WorkError
+from td_ray.measures import distance_matrix
+from td_ray.plan import Member, Tile
+from td_ray.results.parts import Parts
+from td_ray.results.schemas import PAIR_PART
+
+NO_DIRECTION = "a head predicts a constant, which has no direction"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The predictions of M representations on n samples, over R seeds.
+
+    Attributes:
+        full: (M, n) of heads on the full training split.
+        seeded: (M,) bool, False for stored predictions, which have no halves.
+        half_a, half_b: (R, S, n) of the S seeded ones.
+    """
+
+    full: NDArray[Any]
+    seeded: NDArray[np.bool_]
+    half_a: NDArray[Any]
+    half_b: NDArray[Any]
+
+
+def run_tile(tile: Tile, seeds: Sequence[int], parts: Parts) -> None:
+    """Compare all pairs of a tile and write its part, or its failure."""
+    started = time.perf_counter()
+    try:
+        rows = read_predictions(tile.rows, tile.data, seeds, parts)
+        same = tile.rows == tile.columns
+        columns = rows if same else read_predictions(tile.columns, tile.data, seeds, parts)
+        parts.write_pairs(tile.key, _table(tile, rows, columns))
+        parts.clear_failure(tile.key)
+    except Exception as error:  # one tile's trouble costs that tile alone
+        parts.write_failure(tile.key, "pairs", error)
+    parts.write_timing(tile.key, "pairs", time.perf_counter() - started, platform.node())
+
+
+def read_predictions(
+    members: Sequence[Member], data: str, seeds: Sequence[int], parts: Parts
+) -> Predictions:
+    """Read the predictions of members on a data set.
+
+    Raises:
+        WorkError: members that were evaluated on other samples.
+    """
+    full, half_a, half_b, seeded = [], [], [], []
+    digest: str | None = None
+    names = ["data", "seed", "half", "encoding", "predictions", "ids_digest"]
+    for member in members:
+        found: dict[tuple[int | None, str | None], NDArray[Any]] = {}
+        for row in parts.read_heads(member.unit, names).to_pylist():
+            if row["data"] != data:
+                continue
+            digest = digest or row["ids_digest"]
+            if row["ids_digest"] != digest:
+                raise WorkError(f"unit {member.unit} was evaluated on other samples of '{data}'")
+            found[row["seed"], row["half"]] = _decode(row["predictions"], row["encoding"])
+        full.append(found[None, None])
+        seeded.append(len(found) > 1)
+        if len(found) > 1:
+            half_a.append([found[seed, "a"] for seed in seeds])
+            half_b.append([found[seed, "b"] for seed in seeds])
+    return Predictions(np.stack(full), np.array(seeded), _by_seed(half_a), _by_seed(half_b))
+
+
+def _decode(stored: bytes, encoding: str) -> NDArray[Any]:
+    array: NDArray[Any] = np.frombuffer(stored, dtype=np.dtype(encoding).newbyteorder("<"))
+    return array
+
+
+def _by_seed(members: list[list[NDArray[Any]]]) -> NDArray[Any]:
+    """(S, R, n) lists to an (R, S, n) array."""
+    return np.array(members).swapaxes(0, 1) if members and members[0] else np.empty((0, 0, 0))
+
+
+def _table(tile: Tile, rows: Predictions, columns: Predictions) -> pa.Table:
+    kind = tile.task.spec.kind
+    distance = partial(distance_matrix, tile.measure, kind, distance=tile.task.spec.distance)
+    row_of = {member.number: place for place, member in enumerate(tile.rows)}
+    column_of = {member.number: place for place, member in enumerate(tile.columns)}
+    a = np.array([row_of[first] for first, _ in tile.pairs])
+    b = np.array([column_of[second] for _, second in tile.pairs])
+    value = distance(rows.full, columns.full)[a, b]
+    row_floors, column_floors = _floors(rows, distance), _floors(columns, distance)
+    tdx = _tdx(rows, columns, distance)
+    excess = inference.excess(tdx, row_floors, column_floors)
+    both = rows.seeded[a] & columns.seeded[b]
+    n_seeds = np.where(both, len(rows.half_a), 0)
+    columns_of_table = {
+        "a": [first for first, _ in tile.pairs],
+        "b": [second for _, second in tile.pairs],
+        "value": _nullable(value),
+        "floor_a": _nullable(row_floors[a]),
+        "floor_b": _nullable(column_floors[b]),
+        "tdx": _nullable(tdx[a, b]),
+        "excess": _nullable(excess[a, b]),
+        "n_examples": np.full(len(a), rows.full.shape[1]),
+        "n_seeds": n_seeds.astype(np.int32),
+        "reason": [NO_DIRECTION if missing else None for missing in np.isnan(value)],
+    }
+    arrays = [
+        pa.array(columns_of_table[field.name], field.type)
+        if field.name in columns_of_table
+        else pa.nulls(len(a), field.type)
+        for field in PAIR_PART
+    ]
+    return pa.Table.from_arrays(arrays, schema=PAIR_PART)
+
+
+def _floors(predictions: Predictions, distance: Any) -> NDArray[np.float64]:
+    """(M,) noise floors; NaN where there are no seeds."""
+    floors = np.full(len(predictions.seeded), np.nan)
+    if len(predictions.half_a):
+        floors[predictions.seeded] = inference.noise_floor(
+            predictions.half_a, predictions.half_b, distance
+        )
+    return floors
+
+
+def _tdx(rows: Predictions, columns: Predictions, distance: Any) -> NDArray[np.float64]:
+    """(A, B) discrepancies across disjoint halves; NaN where one of two has no seeds."""
+    tdx = np.full((len(rows.seeded), len(columns.seeded)), np.nan)
+    if len(rows.half_a) and len(columns.half_a):
+        tdx[np.ix_(rows.seeded, columns.seeded)] = inference.cross_discrepancy(
+            rows.half_a, rows.half_b, columns.half_a, columns.half_b, distance
+        )
+    return tdx
+
+
+def _nullable(values: NDArray[np.float64]) -> pa.Array:
+    return pa.array(values, mask=np.isnan(values))

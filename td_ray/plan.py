@@ -1,0 +1,252 @@
+"""The plan: models x tasks x seeds x pairs, minus what is there already.
+
+A unit of heads is one representation, one task and one head with all its runs (the full split
+and each seed's two halves); it is fitted whole. Units of one representation that share a data
+set form a block, which one trial works through. Pairs are cut into tiles on the numbers of the
+representations, so that a zoo that grows keeps its tiles.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from td_ray import versions
+from td_ray.features import features_key
+from td_ray.files import Digest, fingerprint
+from td_ray.resolve import Problem
+from td_ray.results.manifest import Manifest
+from td_ray.results.parts import Parts, Run
+from td_ray.spec import HeadSpec
+from td_ray.tasks import Task
+from td_ray.zoo import PredictionSource, Representation
+
+State = Literal["finished", "failed", "missing", "unknown"]
+
+
+@dataclass(frozen=True)
+class HeadUnit:
+    """One representation, one task, one head: what is fitted together.
+
+    Attributes:
+        key: fingerprint of all that decides the heads but the runs; None where a digest of a
+            large file is not known yet.
+        number: of the representation.
+        features: key of the features by data set; empty for stored predictions.
+        runs: those to fit: None for the full training split, and seeds.
+    """
+
+    key: str | None
+    number: int
+    representation: Representation
+    task: Task
+    head: HeadSpec
+    features: Mapping[str, str | None]
+    runs: tuple[Run, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The missing units of one representation on one data set; they share its features."""
+
+    name: str
+    units: tuple[HeadUnit, ...]
+
+    @property
+    def representation(self) -> Representation:
+        """The representation that its units share."""
+        return self.units[0].representation
+
+
+@dataclass(frozen=True)
+class Member:
+    """A row or column of a tile: a representation's number and its unit of heads."""
+
+    number: int
+    unit: str
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Pairs between two ranges of representations, for one task, head, data set and measure.
+
+    Attributes:
+        pairs: the wanted (a, b) numbers with a < b.
+    """
+
+    key: str
+    task: Task
+    head: HeadSpec
+    data: str
+    measure: str
+    rows: tuple[Member, ...]
+    columns: tuple[Member, ...]
+    pairs: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an experiment needs, and how much of it is there.
+
+    Attributes:
+        units: all units, each with all its runs.
+        states: of the units, in the same order.
+        blocks: what is left to fit.
+    """
+
+    problem: Problem
+    manifest: Manifest
+    units: tuple[HeadUnit, ...]
+    states: tuple[State, ...]
+    blocks: tuple[Block, ...]
+
+    def count(self, state: State) -> int:
+        """The number of units in a state."""
+        return self.states.count(state)
+
+
+def make_plan(problem: Problem, manifest: Manifest, parts: Parts, digest: Digest) -> Plan:
+    """Expand, give every unit its fingerprint, and subtract the parts that are there."""
+    manifest = manifest.with_arrivals([item.name for item in problem.representations])
+    numbers = {name: number for number, name in enumerate(manifest.representations)}
+    units: list[HeadUnit] = []
+    for representation in problem.representations:
+        number = numbers[representation.name]
+        units.extend(_units_of(problem, representation, number, digest))
+    states: list[State] = []
+    missing: dict[object, HeadUnit] = {}
+    for position, unit in enumerate(units):
+        state, left = _state(unit, parts)
+        states.append(state)
+        if left is not None:
+            missing.setdefault(left.key or position, left)  # equal work is done once
+    return Plan(problem, manifest, tuple(units), tuple(states), _blocks(missing.values()))
+
+
+def _units_of(
+    problem: Problem, representation: Representation, number: int, digest: Digest
+) -> Iterable[HeadUnit]:
+    folder = problem.experiment.folder
+    keys = {
+        name: features_key(representation, data, folder, digest)
+        for name, data in problem.data.items()
+    }
+    for task in problem.tasks:
+        if not problem.has_task(representation, task):
+            continue
+        used = {name: keys[name] for name in dict.fromkeys((task.spec.data, *task.evaluation))}
+        for head in problem.experiment.heads_for(task.spec):
+            yield _unit(problem, representation, number, task, head, used)
+
+
+def _unit(
+    problem: Problem,
+    representation: Representation,
+    number: int,
+    task: Task,
+    head: HeadSpec,
+    used: Mapping[str, str | None],
+) -> HeadUnit:
+    is_stored = isinstance(representation.model, PredictionSource)
+    evaluated = {name: used[name] for name in task.evaluation}
+    fitted = [] if is_stored else [used[task.spec.data], head.model_dump(exclude={"name"})]
+    key = None
+    if all(used.values()):
+        key = fingerprint(
+            [
+                versions.HEADS,
+                versions.SPLITS,
+                fitted,
+                [[name, evaluated[name], task.evaluation[name].split_digest] for name in evaluated],
+                task.data.split_digest,
+                task.identity,
+                task.name if is_stored else None,
+            ]
+        )
+    features = {} if is_stored else used
+    runs: tuple[Run, ...] = (None,) if is_stored else (None, *problem.experiment.seeds)
+    return HeadUnit(key, number, representation, task, head, features, runs)
+
+
+def _state(unit: HeadUnit, parts: Parts) -> tuple[State, HeadUnit | None]:
+    """The state of a unit, and what of it is left to do."""
+    if unit.key is None:
+        return "unknown", unit
+    there = parts.head_files(unit.key)
+    left = tuple(run for run in unit.runs if run not in there)
+    if not left:
+        return "finished", None
+    if parts.failure(unit.key) is not None:
+        return "failed", None
+    values = {name: getattr(unit, name) for name in unit.__dataclass_fields__}
+    return "missing", HeadUnit(**{**values, "runs": left})
+
+
+def _blocks(units: Iterable[HeadUnit]) -> tuple[Block, ...]:
+    grouped: dict[str, list[HeadUnit]] = defaultdict(list)
+    for unit in units:
+        grouped[f"{unit.representation.name} on {unit.task.spec.data}"].append(unit)
+    return tuple(Block(name, tuple(group)) for name, group in grouped.items())
+
+
+def plan_tiles(plan: Plan, parts: Parts) -> list[Tile]:
+    """Cut the wanted pairs of all finished units into tiles; those that are there included."""
+    size = plan.problem.experiment.resources.tile
+    tiles: list[Tile] = []
+    for (task, data, head), units in _comparable(plan, parts).items():
+        buckets: dict[int, list[HeadUnit]] = defaultdict(list)
+        for unit in sorted(units, key=lambda unit: unit.number):
+            buckets[unit.number // size].append(unit)
+        for low in sorted(buckets):
+            for high in sorted(bucket for bucket in buckets if bucket >= low):
+                tiles.extend(_tiles(plan, task, data, head, buckets[low], buckets[high]))
+    return tiles
+
+
+def _comparable(plan: Plan, parts: Parts) -> dict[tuple[str, str, str], list[HeadUnit]]:
+    groups: dict[tuple[str, str, str], list[HeadUnit]] = defaultdict(list)
+    for unit in plan.units:
+        if unit.key is not None and set(unit.runs) <= set(parts.head_files(unit.key)):
+            for data in unit.task.evaluation:
+                groups[unit.task.name, data, unit.head.name].append(unit)
+    return groups
+
+
+def _tiles(
+    plan: Plan,
+    task_name: str,
+    data: str,
+    head_name: str,
+    rows: list[HeadUnit],
+    columns: list[HeadUnit],
+) -> Iterable[Tile]:
+    wanted = plan.problem.wanted
+    pairs = tuple(
+        (row.number, column.number)
+        for row in rows
+        for column in columns
+        if row.number < column.number and wanted(row.representation, column.representation)
+    )
+    if not pairs:
+        return
+    task, head = rows[0].task, rows[0].head
+    for measure in plan.problem.experiment.measures:
+        members = [[(unit.number, unit.key) for unit in side] for side in (rows, columns)]
+        key = fingerprint(
+            [
+                versions.MEASURES,
+                measure,
+                task.spec.distance,
+                [task_name, data, head_name],
+                plan.problem.experiment.seeds,
+                members,
+                None if wanted.globs == "all" else pairs,
+            ]
+        )
+        yield Tile(key, task, head, data, measure, _members(rows), _members(columns), pairs)
+
+
+def _members(units: list[HeadUnit]) -> tuple[Member, ...]:
+    return tuple(Member(unit.number, str(unit.key)) for unit in units)

@@ -1,0 +1,136 @@
+"""The page: a header, a section for each comparison, the heads, the failures, where it all is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from shlex import quote
+from string import Template
+from typing import Any
+
+import pandas as pd
+
+from td_ray.files import atomic
+from td_ray.report.comparisons import comparisons
+from td_ray.report.heads import heads_table
+from td_ray.report.markup import Html, join, table, tag
+from td_ray.report.sections import overview, overview_row, section
+from td_ray.results.tables import Results
+
+MOST_FAILURES = 200
+
+
+def write_report(results: Results, page: Path) -> None:
+    """Write one HTML page that shows the results and loads nothing from anywhere.
+
+    Equal results give equal bytes.
+
+    Args:
+        page: the file to write; it appears whole or not at all.
+    """
+    from plotly.offline import get_plotlyjs
+
+    manifest = json.loads((results.output / "manifest.json").read_text(encoding="utf-8"))
+    rows, sections = [], []
+    for comparison in comparisons(results):
+        rows.append(overview_row(comparison))
+        sections.append(section(comparison))
+    content = join(
+        [
+            _header(manifest, results),
+            tag("nav", tag("h2", "Overview"), overview(rows), aria_label="Tasks"),
+            *sections,
+            tag("section", tag("h2", "Heads"), heads_table(results), id="heads"),
+            _failures(results.failures()),
+            _origin(manifest, results),
+        ],
+        "\n",
+    )
+    text = Template(_file("page.html")).substitute(
+        title=tag("title", f"{manifest['experiment']}: Transferred Discrepancy"),
+        style=_file("page.css"),
+        content=content,
+        plotly=get_plotlyjs(),
+        script=_file("page.js"),
+    )
+    with atomic(page) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _file(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+
+def _header(manifest: dict[str, Any], results: Results) -> Html:
+    models, heads, failures = results.models(), results.heads(), results.failures()
+    samples = results.table("samples")
+    fitted = heads.drop_duplicates(["model", "layer", "task", "head", "seed", "half"])
+    counts = {
+        "representations": len(models),
+        "tasks": len(results.tasks()),
+        "kinds of head": heads["head"].nunique(),
+        "heads": len(fitted),
+        "seeds": heads["seed"].nunique(),
+        "held-out examples": len(samples),
+        "failures": len(failures),
+    }
+    tiles = [
+        tag(
+            "div",
+            tag("dt", name),
+            tag("dd", f"{count:,}"),
+            class_="alert" if name == "failures" and count else None,
+        )
+        for name, count in counts.items()
+    ]
+    return tag(
+        "header",
+        tag("p", "Transferred Discrepancy", class_="kicker"),
+        tag("h1", manifest["experiment"]),
+        tag("dl", *tiles, class_="counts"),
+        Html(_file("meaning.html")),
+    )
+
+
+def _failures(failures: pd.DataFrame) -> Html:
+    if failures.empty:
+        return Html("")
+    shown = failures.head(MOST_FAILURES).astype(object)
+    shown = shown.where(shown.notna(), "")
+    rows = shown[["model", "layer", "task", "head", "stage", "error"]].to_numpy().tolist()
+    caption = f"{len(failures):,} units failed"
+    if len(failures) > MOST_FAILURES:
+        caption += f"; the first {MOST_FAILURES} are shown, and all are in the failures table"
+    columns = ["Model", "Layer", "Task", "Head", "Stage", "Error"]
+    failed = table(f"{caption}.", columns, rows, texts=len(columns))
+    return tag("section", tag("h2", "Failures"), failed, id="failures", class_="failures")
+
+
+def _origin(manifest: dict[str, Any], results: Results) -> Html:
+    output = str(results.output)
+    code = (
+        "from td_ray import open_results\n\n"
+        f"results = open_results({output!r})\n"
+        "results.pairs()      # every number of the matrices; also heads(), tasks(), failures()"
+    )
+    parts: list[object] = [
+        tag("h2", "Data, and how to reproduce this"),
+        tag(
+            "p",
+            "Every number of this page is in the Parquet tables under ",
+            tag("code", f"{output}/results"),
+            ". The same experiment again, and this page from it:",
+        ),
+        tag("pre", f"td-ray run {quote(output)}\ntd-ray report {quote(output)}"),
+        tag("p", "In Python:"),
+        tag("pre", code),
+    ]
+    experiment = results.output / "experiment.yaml"
+    if experiment.is_file():
+        text = experiment.read_text(encoding="utf-8")
+        parts.append(tag("details", tag("summary", "experiment.yaml"), tag("pre", text)))
+    machine = manifest.get("machine", {})
+    if machine:
+        versions = ", ".join(f"{name} {machine[name]}" for name in sorted(machine))
+        parts.append(tag("p", f"Made with {versions}.", class_="facts"))
+    return tag("section", *parts, id="data")

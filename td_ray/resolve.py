@@ -1,0 +1,118 @@
+"""An experiment with its files looked at: data sets, tasks, representations, and their checks.
+
+Everything that can be seen without a heavy library is found here, before anything is spent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import cast
+
+from td_ray.errors import InputError
+from td_ray.registry import closest
+from td_ray.spec import Experiment
+from td_ray.tasks import DataSet, DataSource, Task, resolve_tasks
+from td_ray.zoo import PredictionSource, Representation, resolve_representations
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An experiment whose names stand for things that are there.
+
+    Attributes:
+        data: data sets that tasks use, by name.
+        representations: those that some wanted pair needs.
+    """
+
+    experiment: Experiment
+    data: Mapping[str, DataSet]
+    tasks: tuple[Task, ...]
+    representations: tuple[Representation, ...]
+
+    @cached_property
+    def wanted(self) -> WantedPairs:
+        """Which pairs the experiment asks for."""
+        return WantedPairs(self.experiment.pairs)
+
+    def has_task(self, representation: Representation, task: Task) -> bool:
+        """Whether a representation takes part in a task; stored predictions name their own."""
+        tasks = getattr(representation.model, "tasks", ())
+        return not isinstance(representation.model, PredictionSource) or (
+            not tasks or task.name in tasks
+        )
+
+
+@dataclass(frozen=True)
+class WantedPairs:
+    """The ``pairs`` of an experiment: all, or those that two globs over names select."""
+
+    globs: str | tuple[tuple[str, str], ...]
+
+    def __call__(self, a: Representation, b: Representation) -> bool:
+        """Whether the pair is wanted, in either order."""
+        if isinstance(self.globs, str):
+            return True
+        return any(
+            (_matches(a, one) and _matches(b, other)) or (_matches(b, one) and _matches(a, other))
+            for one, other in self.globs
+        )
+
+    def needs(self, representation: Representation) -> bool:
+        """Whether some glob selects a representation."""
+        if isinstance(self.globs, str):
+            return True
+        return any(_matches(representation, glob) for pair in self.globs for glob in pair)
+
+
+def _matches(representation: Representation, glob: str) -> bool:
+    names = (representation.model_name, representation.name)
+    return any(name == glob or fnmatchcase(name, glob) for name in names)
+
+
+def resolve(experiment: Experiment) -> Problem:
+    """Look at the files an experiment names.
+
+    Raises:
+        InputError: the first thing that is wrong.
+    """
+    used = {name for task in experiment.tasks for name in (task.data, *task.evaluated_on)}
+    data = {
+        entry.name: cast(DataSource, entry).load(experiment.folder, experiment.cache_path)
+        for entry in experiment.data
+        if entry.name in used
+    }
+    tasks = tuple(resolve_tasks(experiment.tasks, data))
+    everything = resolve_representations(experiment)
+    wanted = WantedPairs(experiment.pairs)
+    _check_globs(wanted, everything)
+    representations = tuple(item for item in everything if wanted.needs(item))
+    _check_representations(experiment, representations, data)
+    return Problem(experiment, data, tasks, representations)
+
+
+def _check_globs(wanted: WantedPairs, representations: list[Representation]) -> None:
+    if isinstance(wanted.globs, str):
+        return
+    for glob in {glob for pair in wanted.globs for glob in pair}:
+        if not any(_matches(item, glob) for item in representations):
+            names = {item.model_name for item in representations}
+            raise InputError(f"pairs: '{glob}' selects no model: {closest(glob, names)}")
+
+
+def _check_representations(
+    experiment: Experiment, representations: tuple[Representation, ...], data: Mapping[str, DataSet]
+) -> None:
+    task_names = {task.name for task in experiment.tasks}
+    for item in representations:
+        for name in getattr(item.model, "tasks", ()):
+            if name not in task_names:
+                hint = closest(name, task_names)
+                raise InputError(f"model '{item.model_name}': no task is called '{name}': {hint}")
+        for dataset in data.values():
+            try:
+                item.model.check(experiment.folder, dataset, item.layer)
+            except InputError as error:
+                raise InputError(f"model '{item.model_name}': {error}") from None

@@ -1,0 +1,155 @@
+"""Parts: what one unit of work leaves behind, immutable, whole or not there.
+
+    OUTPUT/parts/heads/<unit>/full,0-4.parquet    heads and predictions; the name says which runs
+    OUTPUT/parts/pairs/<tile>.parquet
+    OUTPUT/parts/failures/<unit>.json             the error of a unit that failed
+    OUTPUT/parts/timings/<unit>....json           apart, so that equal work gives equal bytes
+
+A run is a seed, or None for the full training split. Finished means that a valid part exists.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import parquet
+
+from td_ray.errors import RunError, TdRayError
+from td_ray.files import atomic, fingerprint, write_json
+
+Run = int | None
+FULL = "full"
+
+
+def name_of_runs(runs: Sequence[Run]) -> str:
+    """``full,0-4,7`` for None, 0, 1, 2, 3, 4 and 7."""
+    words = [FULL] if None in runs else []
+    seeds = sorted(run for run in runs if run is not None)
+    start = 0
+    for end in range(1, len(seeds) + 1):
+        if end == len(seeds) or seeds[end] != seeds[end - 1] + 1:
+            first, last = seeds[start], seeds[end - 1]
+            words.append(str(first) if first == last else f"{first}-{last}")
+            start = end
+    return ",".join(words)
+
+
+def runs_of_name(name: str) -> list[Run]:
+    """The reverse of ``name_of_runs``.
+
+    Raises:
+        ValueError: not such a name.
+    """
+    runs: list[Run] = []
+    for word in name.split(","):
+        if word == FULL:
+            runs.append(None)
+        else:
+            first, _, last = word.partition("-")
+            runs.extend(range(int(first), int(last or first) + 1))
+    return runs
+
+
+class Parts:
+    """The parts of one output folder."""
+
+    def __init__(self, output: Path) -> None:
+        self.root = output / "parts"
+
+    def head_files(self, unit: str) -> dict[Run, Path]:
+        """The valid parts of a unit by run.
+
+        Raises:
+            RunError: two parts hold the same run.
+        """
+        found: dict[Run, Path] = {}
+        for path in sorted((self.root / "heads" / unit).glob("[!.]*.parquet")):
+            if not _is_valid(path, unit):
+                continue  # a part written anew takes its place
+            for run in runs_of_name(path.stem):
+                if run in found:
+                    raise RunError(
+                        f"{found[run]} and {path} hold the same run of one unit; remove one of them"
+                    )
+                found[run] = path
+        return found
+
+    def write_heads(self, unit: str, runs: Sequence[Run], table: pa.Table) -> None:
+        """Write the heads of some runs of a unit."""
+        _write(self.root / "heads" / unit / f"{name_of_runs(runs)}.parquet", table, unit)
+
+    def read_heads(self, unit: str, columns: list[str] | None = None) -> pa.Table:
+        """Read all runs of a unit; None where there is no part."""
+        files = sorted(set(self.head_files(unit).values()))
+        return pa.concat_tables([parquet.read_table(path, columns=columns) for path in files])
+
+    def has_pairs(self, tile: str) -> bool:
+        """Whether a tile has a valid part."""
+        path = self._pairs(tile)
+        return path.is_file() and _is_valid(path, tile)
+
+    def write_pairs(self, tile: str, table: pa.Table) -> None:
+        """Write the pairs of a tile."""
+        _write(self._pairs(tile), table, tile)
+
+    def read_pairs(self, tile: str) -> pa.Table:
+        """Read the pairs of a tile."""
+        return parquet.read_table(self._pairs(tile))
+
+    def failure(self, unit: str) -> dict[str, Any] | None:
+        """What is recorded of a unit that failed."""
+        try:
+            record: dict[str, Any] = json.loads(self._failure(unit).read_text())
+        except (OSError, ValueError):
+            return None
+        return record
+
+    def write_failure(self, unit: str, stage: str, error: BaseException) -> None:
+        """Record that a unit failed, with the error's text."""
+        text = str(error)
+        if not isinstance(error, TdRayError):  # not foreseen, so its kind matters
+            text = f"{type(error).__name__}: {text}"
+        write_json(self._failure(unit), {"stage": stage, "error": text})
+
+    def clear_failure(self, unit: str) -> None:
+        """Forget a failure, so that the unit is tried again."""
+        self._failure(unit).unlink(missing_ok=True)
+
+    def write_timing(self, unit: str, stage: str, seconds: float, host: str) -> None:
+        """Record how long one attempt at a unit took."""
+        record = {"unit": unit, "stage": stage, "seconds": seconds, "host": host}
+        write_json(self.root / "timings" / f"{fingerprint([record])}.json", record)
+
+    def timings(self) -> Iterable[dict[str, Any]]:
+        """All recorded timings."""
+        for path in sorted((self.root / "timings").glob("[!.]*.json")):
+            yield json.loads(path.read_text())
+
+    def _pairs(self, tile: str) -> Path:
+        return self.root / "pairs" / f"{tile}.parquet"
+
+    def _failure(self, unit: str) -> Path:
+        return self.root / "failures" / f"{unit}.json"
+
+
+def _write(path: Path, table: pa.Table, unit: str) -> None:
+    metadata = {b"unit": unit.encode(), b"rows": str(table.num_rows).encode()}
+    with atomic(path) as temporary:
+        parquet.write_table(table.replace_schema_metadata(metadata), temporary, compression="zstd")
+
+
+def _is_valid(path: Path, unit: str) -> bool:
+    """Whole, of this unit, with the rows it was written with."""
+    try:
+        footer = parquet.read_metadata(path)
+    except (OSError, ValueError):
+        return False
+    metadata = footer.metadata or {}
+    return (
+        metadata.get(b"unit") == unit.encode()
+        and metadata.get(b"rows") == str(footer.num_rows).encode()
+    )

@@ -1,0 +1,152 @@
+"""The tables of a result, in one place.
+
+Each table is a folder of plain Parquet under ``OUTPUT/results``. All nullable columns are there
+from the first day; intervals and tests stay null until something computes them.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+_NAME = pa.string()
+
+MODELS = pa.schema(
+    [
+        pa.field("model", _NAME, nullable=False),
+        pa.field("layer", _NAME, nullable=False),
+        pa.field("number", pa.int32(), nullable=False),  # order of arrival; never changes
+        pa.field("source", _NAME, nullable=False),
+        pa.field("metadata", pa.string(), nullable=False),  # a JSON object
+    ]
+)
+
+TASKS = pa.schema(
+    [
+        pa.field("task", _NAME, nullable=False),
+        pa.field("data", _NAME, nullable=False),  # the data set that is fitted
+        pa.field("evaluated_on", pa.list_(_NAME), nullable=False),
+        pa.field("target", _NAME, nullable=False),
+        pa.field("kind", _NAME, nullable=False),
+        pa.field("classes", pa.list_(pa.string()), nullable=False),  # in code order
+        pa.field("distance", pa.string()),  # of regression: cosine, mean or none
+        pa.field("center", pa.float64()),  # of regression: the training mean of the target
+        pa.field("n_train", pa.int64(), nullable=False),
+    ]
+)
+
+SAMPLES = pa.schema(
+    [
+        pa.field("data", _NAME, nullable=False),
+        pa.field("position", pa.int64(), nullable=False),  # row of stored predictions
+        pa.field("id", pa.string(), nullable=False),
+    ]
+)
+
+_HEAD_KEY = [
+    pa.field("model", _NAME, nullable=False),
+    pa.field("layer", _NAME, nullable=False),
+    pa.field("task", _NAME, nullable=False),
+    pa.field("data", _NAME, nullable=False),  # the data set that is predicted
+    pa.field("head", _NAME, nullable=False),
+    pa.field("seed", pa.int32()),  # null: fitted on the full training split
+    pa.field("half", pa.string()),  # "a" or "b"; null for the full split
+]
+
+_HEAD_FACTS = [
+    pa.field("penalty", pa.float64()),
+    pa.field("penalty_source", pa.string()),  # "fixed" or "grid"; null for stored predictions
+    pa.field("penalty_at_edge", pa.bool_()),
+    pa.field("train_score", pa.float64()),  # accuracy, or R2 of regression, on its training rows
+    pa.field("score", pa.float64()),  # the same on the evaluation split
+    pa.field("loss", pa.float64()),  # the penalised training loss that was minimised
+    pa.field("gradient_norm", pa.float64()),  # largest absolute entry of its gradient
+    pa.field("iterations", pa.int32()),
+    pa.field("absent_classes", pa.list_(pa.string())),  # had no training weight
+    pa.field("n_train", pa.int64()),
+    pa.field("n_evaluation", pa.int64(), nullable=False),
+    pa.field("width", pa.int32()),  # of the features
+]
+
+_PREDICTION_FACTS = [
+    pa.field("encoding", pa.string(), nullable=False),  # "uint8", "uint16", "uint32", "float32"
+    pa.field("predictions", pa.binary(), nullable=False),  # little-endian, one per sample
+    pa.field("ids_digest", pa.string(), nullable=False),
+    pa.field("probabilities", pa.binary()),
+]
+
+HEADS = pa.schema([*_HEAD_KEY, *_HEAD_FACTS])
+PREDICTIONS = pa.schema([*_HEAD_KEY, *_PREDICTION_FACTS])
+
+# A part of one unit: its key names model, task and head, so the rows need only what varies.
+HEAD_PART = pa.schema([*_HEAD_KEY[3:4], *_HEAD_KEY[5:], *_HEAD_FACTS, *_PREDICTION_FACTS])
+
+_PAIR_VALUES = [
+    pa.field("value", pa.float64()),
+    # Halves of the training split: these four are at half its size.
+    pa.field("floor_a", pa.float64()),
+    pa.field("floor_b", pa.float64()),
+    pa.field("tdx", pa.float64()),
+    pa.field("excess", pa.float64()),
+    pa.field("n_examples", pa.int64(), nullable=False),
+    pa.field("n_seeds", pa.int32(), nullable=False),
+    pa.field("se", pa.float64()),
+    pa.field("ci_low", pa.float64()),
+    pa.field("ci_high", pa.float64()),
+    pa.field("p", pa.float64()),
+    pa.field("reason", pa.string()),  # why a value is null
+]
+
+PAIRS = pa.schema(
+    [
+        pa.field("model_a", _NAME, nullable=False),
+        pa.field("model_b", _NAME, nullable=False),
+        pa.field("layer_a", _NAME, nullable=False),
+        pa.field("layer_b", _NAME, nullable=False),
+        pa.field("task", pa.string()),  # null for measures of features
+        pa.field("data", _NAME, nullable=False),
+        pa.field("head", pa.string()),
+        pa.field("measure", _NAME, nullable=False),
+        *_PAIR_VALUES,
+    ]
+)
+
+# A part of one tile: representations by their numbers.
+PAIR_PART = pa.schema(
+    [
+        pa.field("a", pa.int32(), nullable=False),
+        pa.field("b", pa.int32(), nullable=False),
+        *_PAIR_VALUES,
+    ]
+)
+
+FAILURES = pa.schema(
+    [
+        pa.field("model", pa.string()),
+        pa.field("layer", pa.string()),
+        pa.field("task", pa.string()),
+        pa.field("head", pa.string()),
+        pa.field("stage", pa.string(), nullable=False),  # "features", "heads" or "pairs"
+        pa.field("error", pa.string(), nullable=False),
+        pa.field("unit", pa.string(), nullable=False),
+    ]
+)
+
+TIMINGS = pa.schema(
+    [
+        pa.field("unit", pa.string(), nullable=False),
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("seconds", pa.float64(), nullable=False),
+        pa.field("host", pa.string(), nullable=False),
+    ]
+)
+
+TABLES = {
+    "models": MODELS,
+    "tasks": TASKS,
+    "samples": SAMPLES,
+    "heads": HEADS,
+    "predictions": PREDICTIONS,
+    "pairs": PAIRS,
+    "failures": FAILURES,
+    "timings": TIMINGS,
+}

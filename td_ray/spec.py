@@ -1,0 +1,370 @@
+"""The experiment: what a user asks for, as frozen pydantic models read from YAML.
+
+An experiment names models, data sets, tasks and heads. Everything that follows (the plan, the
+units of work, their fingerprints) is computed from it and from the bytes it points to.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from td_ray import registry, yaml_files
+from td_ray.errors import InputError
+from td_ray.explain import Place, explain
+
+Scalar = str | bool | int | float | None
+Kind = Literal["classification", "regression"]
+
+# As a count, more than this is taken for a mistake: somebody's favourite seed.
+MANY_SEEDS = 1000
+
+
+def _one_or_many(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Name = Annotated[str, Field(min_length=1)]
+
+Words = Annotated[tuple[Name, ...], BeforeValidator(_one_or_many)]
+"""Words; a single one may stand without brackets."""
+
+Penalty = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Frozen(BaseModel):
+    """Immutable, and a key that is not known is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelEntry(Frozen):
+    """One line of ``models``: a source, and options that all model sources share.
+
+    An entry may stand for many models: lists and globs expand (see ``td_ray.zoo``).
+    """
+
+    source: str
+    name: Name | None = None
+    layers: Words = ()
+    metadata: Mapping[str, Scalar] = Field(default_factory=dict)
+
+
+class Split(Frozen):
+    """How a data set is cut into a training and an evaluation split.
+
+    Either ``column`` holds the words in ``train`` and ``test`` (rows with another word belong
+    to neither), or a seeded share ``test`` of the samples is drawn, stratified by the data
+    set's ``stratify`` column where it has one.
+    """
+
+    column: str | None = None
+    train: str = "train"
+    test: str | Annotated[float, Field(gt=0, lt=1)] | None = None
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _column_or_share(self) -> Self:
+        if self.column is None and isinstance(self.test, str):
+            raise ValueError("a word for 'test' needs the 'column' that holds it")
+        if self.column is not None and isinstance(self.test, float):
+            raise ValueError("give either a 'column' or a share for 'test', not both")
+        if self.column is not None and self.train == (self.test or "test"):
+            raise ValueError(f"'train' and 'test' are the same word, '{self.train}'")
+        return self
+
+
+class DataEntry(Frozen):
+    """One line of ``data``: a source of samples with labels; the split belongs to it."""
+
+    source: str
+    name: Name
+    split: Split = Split()
+    stratify: str | None = None
+
+
+class TaskSpec(Frozen):
+    """A target on a data set.
+
+    Attributes:
+        data: the data set whose training split the heads are fitted on.
+        target: the column that holds the target.
+        kind: ``classification`` (labels) or ``regression`` (numbers).
+        classes: for a coarser labelling, ``{new class: [old labels]}``; every label is in one.
+        evaluate: data sets whose evaluation split is predicted; by default ``data`` itself.
+        distance: of a regression task: ``cosine`` (2 - 2 cos), ``mean`` or ``none``.
+    """
+
+    name: Name
+    data: str
+    target: str
+    kind: Kind = "classification"
+    classes: Mapping[str, tuple[Scalar, ...]] | None = None
+    evaluate: Words = ()
+    distance: Literal["cosine", "mean", "none"] = "cosine"
+
+    @property
+    def evaluated_on(self) -> tuple[str, ...]:
+        """The data sets that are predicted."""
+        return self.evaluate or (self.data,)
+
+    @model_validator(mode="after")
+    def _only_where_it_means_something(self) -> Self:
+        if self.kind == "regression" and self.classes is not None:
+            raise ValueError("'classes' is for classification tasks")
+        if self.kind == "classification" and self.distance != "cosine":
+            raise ValueError("'distance' is for regression tasks")
+        return self
+
+
+class HeadSpec(Frozen):
+    """A head: what is fitted on frozen features.
+
+    Attributes:
+        kind: ``logistic`` or ``ridge``.
+        l2: the penalty, or a grid from which each (representation, task) chooses once.
+        scaling: of the features: ``column``, ``global``, ``none`` or ``whiten``.
+        targets: the kinds of task it serves; by default labels for logistic, numbers for ridge.
+    """
+
+    name: Name
+    kind: str
+    l2: Penalty | tuple[Penalty, ...] = 1e-3
+    scaling: Literal["column", "global", "none", "whiten"] = "column"
+    targets: Annotated[tuple[Kind, ...], BeforeValidator(_one_or_many), Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"kind": value}
+        if isinstance(value, dict):
+            kind = value.get("kind", value.get("name"))
+            if kind is None:
+                known = registry.closest("", registry.HEAD_KINDS.names())
+                raise ValueError(f"'kind' is missing: {known}")
+            regression = kind == "ridge"
+            fill = {
+                "name": kind,
+                "kind": kind,
+                "targets": ("regression",) if regression else ("classification",),
+            }
+            value = {**fill, **value}
+        return value
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in registry.HEAD_KINDS.names():
+            raise ValueError(
+                f"unknown head '{value}': {registry.closest(value, registry.HEAD_KINDS.names())}"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.kind == "logistic" and "regression" in self.targets:
+            raise ValueError("a logistic head takes labels; use kind 'ridge' for regression")
+        if isinstance(self.l2, tuple) and not self.l2:
+            raise ValueError("'l2' is an empty grid; give at least one penalty")
+        return self
+
+
+class Resources(Frozen):
+    """What one piece of work may use; never changes a result beyond the stated bound."""
+
+    cpus_per_trial: Annotated[int, Field(ge=1)] = 1
+    gpus_per_trial: Annotated[float, Field(ge=0)] = 0.0
+    gpus_per_extraction: Annotated[float, Field(ge=0)] = 0.0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    batch_size: Annotated[int, Field(ge=1)] = 256
+    memory: ByteSize = ByteSize(2 * 2**30)
+    cache: Path | None = None
+    cache_size: ByteSize = ByteSize(50 * 2**30)
+    tile: Annotated[int, Field(ge=1)] = 128
+
+
+def _entry(sources: registry.Registry[Any]) -> BeforeValidator:
+    """Validate a mapping by the class that its ``source`` key names."""
+
+    def choose(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        name = value.get("source")
+        if not isinstance(name, str):
+            raise ValueError(f"'source' is missing: {registry.closest('', sources.names())}")
+        try:
+            source = sources.get(name)
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        return source.model_validate(value)
+
+    return BeforeValidator(choose)
+
+
+def _heads() -> tuple[HeadSpec, ...]:
+    return tuple(HeadSpec.model_validate(kind) for kind in ("logistic", "ridge"))
+
+
+class Experiment(Frozen):
+    """All that a user asks for. Relative paths start at ``folder``, the file's own by default."""
+
+    name: str = "experiment"
+    models: Annotated[
+        tuple[Annotated[SerializeAsAny[ModelEntry], _entry(registry.MODEL_SOURCES)], ...],
+        Field(min_length=1),
+    ]
+    data: Annotated[
+        tuple[Annotated[SerializeAsAny[DataEntry], _entry(registry.DATA_SOURCES)], ...],
+        Field(min_length=1),
+    ]
+    tasks: Annotated[tuple[TaskSpec, ...], Field(min_length=1)]
+    heads: Annotated[tuple[HeadSpec, ...], Field(default_factory=_heads, min_length=1)]
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    pairs: Literal["all"] | Annotated[tuple[tuple[str, str], ...], Field(min_length=1)] = "all"
+    measures: Annotated[Words, Field(min_length=1)] = ("td",)
+    resources: Resources = Resources()
+    output: Path = Path("output")
+    folder: Path = Field(default_factory=Path.cwd)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Self:
+        """Read an experiment file.
+
+        Args:
+            path: a YAML file, or an output folder, which holds its own ``experiment.yaml``.
+            overrides: texts ``a.b=c``; list items are named by ``name`` or by number.
+
+        Raises:
+            InputError: the file or a value in it is wrong; says where and what to do.
+        """
+        file = Path(path)
+        if file.is_dir():
+            file = file / "experiment.yaml"
+        content = yaml_files.read(file)
+        for override in overrides:
+            yaml_files.override(content, override)
+        # a key with nothing after it is as good as absent
+        content = {key: value for key, value in content.items() if value is not None}
+        content.setdefault("name", file.stem)
+        folder = content.get("folder", "")
+        if isinstance(folder, str):
+            content["folder"] = str(file.parent.resolve() / folder)
+        return cls.parse(content, str(file))
+
+    @classmethod
+    def parse(cls, content: Mapping[str, Any], where: str = "experiment") -> Self:
+        """Validate a mapping; the first error becomes one line that starts with ``where``."""
+        try:
+            return cls.model_validate(dict(content))
+        except ValidationError as error:
+            raise InputError(f"{where}: {explain(error, content, _keys_beside)}") from None
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _count_or_list(cls, value: Any) -> Any:
+        if not isinstance(value, int):
+            return value
+        if isinstance(value, bool) or not 0 <= value <= MANY_SEEDS:
+            raise ValueError(
+                f"'seeds' is how many cuts are drawn, from 0 to {MANY_SEEDS}, or a list of seeds"
+            )
+        return tuple(range(value))
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) < len(value) or any(seed < 0 for seed in value):
+            raise ValueError("seeds are distinct whole numbers from 0")
+        return tuple(sorted(value))
+
+    @field_validator("measures")
+    @classmethod
+    def _measures(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in registry.MEASURES.names():
+                hint = registry.closest(name, registry.MEASURES.names())
+                raise ValueError(f"unknown measure '{name}': {hint}")
+        return value
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        data = [entry.name for entry in self.data]
+        for what, names in (
+            ("data set", data),
+            ("task", [task.name for task in self.tasks]),
+            ("head", [head.name for head in self.heads]),
+        ):
+            twice = {name for name in names if names.count(name) > 1}
+            if twice:
+                raise ValueError(f"two {what}s are called '{min(twice)}'; give each its own name")
+        for task in self.tasks:
+            for name in (task.data, *task.evaluate):
+                if name not in data:
+                    hint = registry.closest(name, data)
+                    raise ValueError(f"task '{task.name}': no data set is called '{name}': {hint}")
+            if not self.heads_for(task):
+                raise ValueError(
+                    f"task '{task.name}' is {task.kind}, and no head has it in its 'targets'"
+                )
+        return self
+
+    def heads_for(self, task: TaskSpec) -> tuple[HeadSpec, ...]:
+        """The heads that are fitted for a task."""
+        return tuple(head for head in self.heads if task.kind in head.targets)
+
+    @property
+    def output_path(self) -> Path:
+        """Where parts and results go."""
+        return self.folder / self.output
+
+    @property
+    def cache_path(self) -> Path:
+        """Where features and digests are kept between runs."""
+        if self.resources.cache is not None:
+            return self.folder / self.resources.cache
+        return default_cache()
+
+    def to_yaml(self) -> str:
+        """The whole experiment, defaults included, as YAML that ``load`` reads back."""
+        return yaml_files.write(self.model_dump(mode="json"))
+
+
+def default_cache() -> Path:
+    """The cache folder of this user: ``TD_RAY_CACHE``, or ``td-ray`` in the user's cache."""
+    named = os.environ.get("TD_RAY_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "td-ray"
+
+
+def _keys_beside(place: Place, content: Mapping[str, Any]) -> list[str]:
+    """The keys that would have been allowed where an unknown one was found."""
+    rooms: dict[int | str, type[Frozen]] = {
+        "tasks": TaskSpec,
+        "heads": HeadSpec,
+        "resources": Resources,
+    }
+    if len(place) == 1:
+        return list(Experiment.model_fields)
+    if "split" in place[:-1]:
+        return list(Split.model_fields)
+    room, number = place[0], place[1]
+    if room in rooms:
+        return list(rooms[room].model_fields)
+    sources = registry.MODEL_SOURCES if room == "models" else registry.DATA_SOURCES
+    return list(sources.get(content[str(room)][number]["source"]).model_fields)

@@ -1,0 +1,91 @@
+"""One actor per node that knows which features are on it, and has the missing ones made there.
+
+It hands out paths, never arrays: a trial maps the file, and nothing dies with the actor. What is
+leased is not evicted. It belongs to the driver, so that it does not outlive a killed run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from td_ray.errors import TdRayError
+from td_ray.features import FeatureStore
+from td_ray.spec import Experiment
+from td_ray.tasks import DataSet
+from td_ray.zoo import Representation
+
+
+@dataclass(frozen=True)
+class Lease:
+    """An array that stays on the node until it is released, or why it cannot be had."""
+
+    key: str
+    error: str | None = None
+
+
+def actor_name(node: str) -> str:
+    """The name of a node's actor in the run's namespace."""
+    return f"features-{node}"
+
+
+def extract(
+    key: str, representation: Representation, data: DataSet, experiment: Experiment
+) -> str | None:
+    """Extract features into the store of this node; returns the error, if any."""
+    from td_ray.engine import extract_into
+
+    store = FeatureStore(experiment.cache_path, experiment.resources.cache_size)
+    try:
+        extract_into(store, key, representation, data, experiment)
+    except TdRayError as error:
+        return str(error)
+    except Exception as error:  # one model's trouble costs that model alone
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+class FeatureCache:
+    """Leases on the feature arrays of one node."""
+
+    def __init__(self, node: str, experiment: Experiment) -> None:
+        resources = experiment.resources
+        self._experiment = experiment
+        self._store = FeatureStore(experiment.cache_path, resources.cache_size)
+        self._leases: Counter[str] = Counter()
+        self._making: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        here = NodeAffinitySchedulingStrategy(node, soft=False)
+        # The trial that waits holds the CPUs; asking for one more could wait for ever.
+        self._extract = ray.remote(extract).options(
+            num_cpus=0, num_gpus=resources.gpus_per_extraction, scheduling_strategy=here
+        )
+
+    async def lease(self, key: str, representation: Representation, data: DataSet) -> Lease:
+        """Have an array on this node, made once however many ask, and hold it."""
+        self._leases[key] += 1
+        async with self._making[key]:
+            if await asyncio.to_thread(self._store.valid, key):
+                return Lease(key)
+            try:
+                error = await self._extract.remote(key, representation, data, self._experiment)
+            except ray.exceptions.RayError as lost:
+                error = f"the process that extracted features was lost: {lost}"
+        if error is not None:
+            self.release(key)
+            return Lease(key, error)
+        await asyncio.to_thread(self._store.evict, set(self._leases))
+        return Lease(key)
+
+    def release(self, key: str) -> None:
+        """Give a lease back."""
+        self._leases[key] -= 1
+        if self._leases[key] <= 0:
+            del self._leases[key]
+
+    def held(self) -> list[str]:
+        """Keys of the arrays on this node."""
+        return [entry.key for entry in self._store.entries()]

@@ -1,0 +1,216 @@
+"""The Ray side of a run: connect, start one cache actor per node, schedule blocks and tiles."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from td_ray.errors import InputError, RunError, WorkError
+from td_ray.plan import Block, Plan, Tile
+from td_ray.results.parts import Parts
+from td_ray.spec import Experiment
+from td_ray.sweep.cache_actor import FeatureCache, actor_name
+from td_ray.sweep.progress import Reporter
+from td_ray.sweep.trials import Work, run_trials
+
+TASKS_IN_FLIGHT_PER_CPU = 2
+SECONDS_TO_ANSWER = 5.0
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Use the Ray that is there, or connect to ``address``, or start one for the time being.
+
+    Raises:
+        InputError: no cluster answers at the address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's boxes, which verbose=0 leaves
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    try:
+        ray.init(
+            address=address,
+            namespace=f"td-ray-{uuid.uuid4().hex}",
+            include_dashboard=False if address == "local" else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        first = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"no Ray cluster could be used at '{address}': {first}; is the token that "
+            "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH names the cluster's?"
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def require_answer(address: str | None) -> None:
+    """Refuse an address that nothing listens at; Ray itself would try for minutes.
+
+    Raises:
+        InputError: nothing answers there.
+    """
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER).close()
+    except OSError as error:
+        raise InputError(
+            f"no Ray cluster answers at '{address}' ({error}); start one, or leave the address out"
+        ) from None
+
+
+def map_tasks(
+    function: Callable[..., Any],
+    arguments: Sequence[tuple[Any, ...]],
+    each: Callable[[int, Any], None],
+    shared: tuple[Any, ...] = (),
+) -> list[tuple[int, str]]:
+    """Call a function as Ray tasks of one CPU, a bounded number in flight.
+
+    Args:
+        function: called with one item of ``arguments``, then ``shared``.
+        arguments: one tuple per task.
+        each: gets the number of a task that ended and what it returned.
+        shared: arguments of all tasks; put into the object store once.
+
+    Returns:
+        Tasks that raised or whose processes were lost too often, with the last error.
+    """
+    remote = ray.remote(function)
+    common = [ray.put(value) for value in shared]
+    waiting = list(enumerate(arguments))[::-1]
+    flying: dict[ray.ObjectRef, int] = {}
+    lost: list[tuple[int, str]] = []
+    bound = max(2, TASKS_IN_FLIGHT_PER_CPU * int(ray.cluster_resources().get("CPU", 1)))
+    while waiting or flying:
+        while waiting and len(flying) < bound:
+            number, values = waiting.pop()
+            flying[remote.remote(*values, *common)] = number
+        ready, _ = ray.wait(list(flying), num_returns=1)
+        for reference in ready:
+            number = flying.pop(reference)
+            try:
+                each(number, ray.get(reference))
+            except ray.exceptions.RayError as error:
+                lost.append((number, str(error).strip().splitlines()[-1]))
+    return lost
+
+
+def _compare(tile: Tile, experiment: Experiment) -> None:
+    from td_ray.pairs import run_tile
+
+    run_tile(tile, experiment.seeds, Parts(experiment.output_path))
+
+
+class OnRay:
+    """Workers on a Ray cluster; connects when there is work."""
+
+    def __init__(self, address: str | None, reporter: Reporter) -> None:
+        self._address = address
+        self._reporter = reporter
+        self._connection = connected(address)
+        self._is_connected = False
+        self._caches: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        if not ray.is_initialized():
+            require_answer(self._address or os.environ.get("RAY_ADDRESS"))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for cache in self._caches.values():
+            ray.kill(cache)
+        if self._is_connected:
+            self._connection.__exit__(kind, error, trace)
+
+    def run_blocks(self, plan: Plan, blocks: Sequence[Block], reporter: Reporter) -> None:
+        """Fit the heads of blocks as trials of Ray Tune."""
+        self._connect()
+        experiment = plan.problem.experiment
+        self._start_caches(experiment)
+        reporter.stage("heads", sum(len(block.units) for block in blocks))
+        lost = run_trials(
+            Work(experiment, blocks),
+            self._nodes_with_features(blocks),
+            experiment.output_path / ".tune",
+            reporter,
+        )
+        parts = Parts(experiment.output_path)
+        for number, error in lost:
+            for unit in blocks[number].units:
+                text = f"its process was lost too often: {error.strip().splitlines()[-1]}"
+                parts.write_failure(str(unit.key), "heads", WorkError(text))
+
+    def run_tiles(self, plan: Plan, tiles: Sequence[Tile], reporter: Reporter) -> None:
+        """Compare the pairs of tiles as Ray tasks."""
+        self._connect()
+        reporter.stage("pairs", len(tiles))
+        arguments = [(tile,) for tile in tiles]
+        shared = (plan.problem.experiment,)
+        lost = map_tasks(_compare, arguments, lambda number, nothing: reporter.advance(), shared)
+        parts = Parts(plan.problem.experiment.output_path)
+        for number, error in lost:
+            parts.write_failure(tiles[number].key, "pairs", WorkError(error))
+
+    def _connect(self) -> None:
+        if not self._is_connected:
+            if not ray.is_initialized():
+                self._reporter.say("connecting to Ray")
+            self._connection.__enter__()
+            self._is_connected = True
+
+    def _start_caches(self, experiment: Experiment) -> None:
+        """One cache actor on each node; it needs no resources of its own."""
+        actor = ray.remote(FeatureCache)
+        for node in (node["NodeID"] for node in ray.nodes() if node["Alive"]):
+            self._caches[node] = actor.options(
+                name=actor_name(node),
+                num_cpus=0,
+                max_restarts=-1,
+                max_task_retries=-1,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+            ).remote(node, experiment)
+        try:
+            ray.get([cache.held.remote() for cache in self._caches.values()])
+        except ray.exceptions.RayError as error:
+            raise RunError(f"a cache actor did not start: {error}") from None
+
+    def _nodes_with_features(self, blocks: Sequence[Block]) -> Mapping[int, str]:
+        """Blocks whose features are on one of several nodes already."""
+        if len(self._caches) < 2:
+            return {}
+        nodes = {
+            key: node
+            for node, cache in self._caches.items()
+            for key in ray.get(cache.held.remote())
+        }
+        found: dict[int, str] = {}
+        for number, block in enumerate(blocks):
+            keys = [key for unit in block.units for key in unit.features.values()]
+            here = [nodes[key] for key in keys if key in nodes]
+            if here:
+                found[number] = max(set(here), key=here.count)
+        return found

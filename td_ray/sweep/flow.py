@@ -1,0 +1,104 @@
+"""Run an experiment: what is missing, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal, Protocol
+
+from td_ray.compact import compact
+from td_ray.errors import RunError
+from td_ray.files import DigestMemory
+from td_ray.plan import Block, Plan, Tile, make_plan, plan_tiles
+from td_ray.resolve import resolve
+from td_ray.results.manifest import read_manifest, write_manifest
+from td_ray.results.parts import Parts
+from td_ray.results.tables import Results, open_results
+from td_ray.spec import Experiment
+from td_ray.sweep.progress import Quiet, Reporter
+
+Backend = Literal["ray", "inline"]
+
+
+class Workers(Protocol):
+    """Where work is done. Each piece of work leaves its part, or its failure, on disk."""
+
+    def run_blocks(self, plan: Plan, blocks: Sequence[Block], reporter: Reporter) -> None:
+        """Fit the heads of blocks."""
+
+    def run_tiles(self, plan: Plan, tiles: Sequence[Tile], reporter: Reporter) -> None:
+        """Compare the pairs of tiles."""
+
+
+def run(
+    experiment: Experiment,
+    *,
+    backend: Backend = "ray",
+    address: str | None = None,
+    retry_failed: bool = False,
+    reporter: Reporter | None = None,
+) -> Results:
+    """Run an experiment; finished units are not repeated.
+
+    Args:
+        experiment: what to run.
+        backend: ``ray``, or ``inline`` for this process alone, without Ray.
+        address: of a Ray cluster; by default ``RAY_ADDRESS``, or one started for this run.
+        retry_failed: also try units again whose failure is on record.
+        reporter: hears about progress.
+
+    Returns:
+        The results; units that failed are in its ``failures``.
+
+    Raises:
+        InputError: bad input; nothing was spent.
+        RunError: no unit finished, or the run could not go on.
+    """
+    reporter = reporter or Quiet()
+    problem = resolve(experiment)
+    output = experiment.output_path
+    manifest = read_manifest(output, experiment)
+    parts = Parts(output)
+    digest = DigestMemory(experiment.cache_path).computed
+    if retry_failed:
+        _forget_failures(make_plan(problem, manifest, parts, digest), parts)
+    plan = make_plan(problem, manifest, parts, digest)
+    with _workers(backend, address, reporter) as workers:
+        write_manifest(output, plan.manifest, experiment)
+        if plan.blocks:
+            workers.run_blocks(plan, plan.blocks, reporter)
+        tiles = plan_tiles(plan, parts)
+        missing = [tile for tile in tiles if not parts.has_pairs(tile.key)]
+        if missing:
+            workers.run_tiles(plan, missing, reporter)
+    compact(plan, tiles, parts, output)
+    left = make_plan(problem, manifest, parts, digest).count("missing")
+    if left:
+        raise RunError(
+            f"the run ended with {left} units neither finished nor recorded as failed; "
+            "the same command goes on from here"
+        )
+    results = open_results(output)
+    if results.heads().empty:
+        first = results.failures().iloc[0]
+        raise RunError(f"all {len(results.failures())} units failed; the first: {first['error']}")
+    return results
+
+
+def _forget_failures(plan: Plan, parts: Parts) -> None:
+    for unit, state in zip(plan.units, plan.states, strict=True):
+        if state == "failed":
+            parts.clear_failure(str(unit.key))
+
+
+@contextmanager
+def _workers(backend: Backend, address: str | None, reporter: Reporter) -> Iterator[Workers]:
+    if backend == "inline":
+        from td_ray.sweep.inline import Inline
+
+        yield Inline()
+        return
+    from td_ray.sweep.cluster import OnRay
+
+    with OnRay(address, reporter) as workers:
+        yield workers

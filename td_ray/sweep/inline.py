@@ -1,0 +1,36 @@
+"""All work in this process, one piece after the other: for tiny jobs, and for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from td_ray.engine import open_from_store, run_block
+from td_ray.features import FeatureStore
+from td_ray.pairs import run_tile
+from td_ray.plan import Block, Plan, Tile
+from td_ray.results.parts import Parts
+from td_ray.sweep.progress import Reporter
+
+
+class Inline:
+    """Workers that are this process."""
+
+    def run_blocks(self, plan: Plan, blocks: Sequence[Block], reporter: Reporter) -> None:
+        """Fit the heads of blocks."""
+        experiment = plan.problem.experiment
+        store = FeatureStore(experiment.cache_path, experiment.resources.cache_size)
+        parts = Parts(experiment.output_path)
+        reporter.stage("heads", sum(len(block.units) for block in blocks))
+        for block in blocks:
+            opened = open_from_store(block, experiment, store)
+            reporter.advance(*run_block(block, experiment, parts, opened))
+            store.evict(held=())
+
+    def run_tiles(self, plan: Plan, tiles: Sequence[Tile], reporter: Reporter) -> None:
+        """Compare the pairs of tiles."""
+        experiment = plan.problem.experiment
+        parts = Parts(experiment.output_path)
+        reporter.stage("pairs", len(tiles))
+        for tile in tiles:
+            run_tile(tile, experiment.seeds, parts)
+            reporter.advance()

@@ -1,0 +1,179 @@
+"""Ray Tune schedules blocks: one trial fits the missing heads of one representation.
+
+A trial is one step of a reused actor. It writes parts; Tune's own files and its restore are not
+used, since the truth is which parts exist.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from td_ray.errors import WorkError
+from td_ray.features import Features, FeatureStore
+from td_ray.plan import Block
+from td_ray.results.parts import Parts
+from td_ray.spec import Experiment
+from td_ray.sweep.cache_actor import Lease, actor_name
+from td_ray.sweep.progress import Reporter
+from td_ray.tasks import DataSet
+
+TRIALS_PER_FIT = 2000
+FAILURES_OF_PROCESSES = 3
+
+
+@dataclass(frozen=True)
+class Work:
+    """What every trial of a run can see: the experiment and its blocks."""
+
+    experiment: Experiment
+    blocks: Sequence[Block]
+
+
+class HeadTrial(tune.Trainable):
+    """Fits the heads of one block, which its configuration names by number."""
+
+    def setup(self, config: dict[str, Any], work: Work) -> None:
+        """Keep the run's work; called once per process."""
+        self._work = work
+        self._number = int(config["block"])
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next block; nothing of the last one is kept."""
+        self._number = int(new_config["block"])
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Do the whole block."""
+        from td_ray.engine import run_block
+
+        block = self._work.blocks[self._number]
+        experiment = self._work.experiment
+        leases = Leases(block, experiment)
+        try:
+            parts = Parts(experiment.output_path)
+            finished, failed = run_block(block, experiment, parts, leases.open)
+        finally:
+            leases.release()
+        return {"finished": finished, "failed": failed, "done": True}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing: parts are the state."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing: parts are the state."""
+
+
+class Leases:
+    """The features that one block holds on this node."""
+
+    def __init__(self, block: Block, experiment: Experiment) -> None:
+        self._representation = block.representation
+        self._store = FeatureStore(experiment.cache_path, experiment.resources.cache_size)
+        node = ray.get_runtime_context().get_node_id()
+        self._cache = ray.get_actor(actor_name(node))
+        self._held: list[str] = []
+
+    def open(self, key: str, data: DataSet) -> Features:
+        """Map the features of the block's representation on a data set.
+
+        Raises:
+            WorkError: they could not be extracted.
+        """
+        lease: Lease = ray.get(self._cache.lease.remote(key, self._representation, data))
+        if lease.error is not None:
+            raise WorkError(lease.error)
+        self._held.append(key)
+        return self._store.open(key)
+
+    def release(self) -> None:
+        """Give all of them back."""
+        for key in self._held:
+            self._cache.release.remote(key)
+
+
+class _Listener(tune.Callback):
+    """Passes the ends of trials on."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Count what the trial did."""
+        result = trial.last_result or {}
+        self._reporter.advance(int(result.get("finished", 0)), int(result.get("failed", 0)))
+
+
+def run_trials(
+    work: Work, nodes: Mapping[int, str], scratch: Path, reporter: Reporter
+) -> list[tuple[int, str]]:
+    """Run all blocks.
+
+    Args:
+        work: the experiment and its blocks.
+        nodes: blocks whose features are on a node already, and the node's id.
+        scratch: a folder for Tune's own files; removed afterwards.
+        reporter: hears about ended trials.
+
+    Returns:
+        Blocks whose processes were lost too often, with the last error.
+    """
+    lost: list[tuple[int, str]] = []
+    numbers = list(range(len(work.blocks)))
+    try:
+        for start in range(0, len(numbers), TRIALS_PER_FIT):
+            chunk = numbers[start : start + TRIALS_PER_FIT]
+            lost += _fit(work, chunk, _resources(work.experiment, nodes), scratch, reporter)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return lost
+
+
+def _fit(
+    work: Work,
+    numbers: list[int],
+    resources: Callable[[dict[str, Any]], tune.PlacementGroupFactory],
+    scratch: Path,
+    reporter: Reporter,
+) -> list[tuple[int, str]]:
+    trainable = tune.with_resources(tune.with_parameters(HeadTrial, work=work), resources)
+    tuner = tune.Tuner(
+        trainable,
+        param_space={"block": tune.grid_search(numbers)},
+        tune_config=tune.TuneConfig(reuse_actors=True),
+        run_config=tune.RunConfig(
+            name=f"blocks-{numbers[0]}",
+            storage_path=str(scratch),
+            verbose=0,
+            callbacks=[_Listener(reporter)],
+            failure_config=tune.FailureConfig(max_failures=FAILURES_OF_PROCESSES),
+        ),
+    )
+    return [
+        (int(result.config["block"]), str(result.error))
+        for result in tuner.fit()
+        if result.error is not None
+    ]
+
+
+def _resources(
+    experiment: Experiment, nodes: Mapping[int, str]
+) -> Callable[[dict[str, Any]], tune.PlacementGroupFactory]:
+    """A trial's share of a machine; on the node that has its features, where one has them."""
+    share: dict[str, float] = {"CPU": experiment.resources.cpus_per_trial}
+    if experiment.resources.gpus_per_trial:
+        share["GPU"] = experiment.resources.gpus_per_trial
+
+    def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        node = nodes.get(int(config["block"]))
+        if node is None:
+            return tune.PlacementGroupFactory([share])
+        return tune.PlacementGroupFactory([share], bundle_label_selector=[{"ray.io/node-id": node}])
+
+    return resources

@@ -1,0 +1,186 @@
+"""What a data source gives: samples with stable ids, columns, a split, and inputs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from td_ray.errors import InputError
+from td_ray.files import Digest, fingerprint
+from td_ray.registry import closest
+from td_ray.spec import DataEntry
+from td_ray.tasks import splits
+from td_ray.tasks.text import as_text
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a data source reads, before the split is drawn.
+
+    Attributes:
+        ids: (n,) distinct strings.
+        columns: named arrays of n values each; text may be objects.
+        inputs: gives the (n, ...) array that models take, or None where there is none.
+    """
+
+    ids: NDArray[np.str_]
+    columns: Mapping[str, NDArray[Any]]
+    inputs: Callable[[], NDArray[Any]] | None = None
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Samples with their split. Rows keep the order of the source.
+
+    Attributes:
+        training: (n,) bool, rows of the training split.
+        evaluation: (n,) bool, rows of the evaluation split; disjoint from ``training``.
+        strata: (n,) labels, as text, by which splits and halves are stratified, or None.
+    """
+
+    name: str
+    samples: Samples
+    training: NDArray[np.bool_]
+    evaluation: NDArray[np.bool_]
+    strata: NDArray[np.str_] | None
+    source: DataSource
+
+    @property
+    def ids(self) -> NDArray[np.str_]:
+        """(n,) sample ids."""
+        return self.samples.ids
+
+    @property
+    def n(self) -> int:
+        """The number of samples."""
+        return len(self.samples.ids)
+
+    @property
+    def evaluation_ids(self) -> NDArray[np.str_]:
+        """Ids of the evaluation split, in row order: the order of stored predictions."""
+        return self.ids[self.evaluation]
+
+    def column(self, name: str, wanted_by: str) -> NDArray[Any]:
+        """Return a column.
+
+        Raises:
+            InputError: there is none of that name, or it has more than one value per sample.
+        """
+        if name not in self.samples.columns:
+            raise InputError(
+                f"{wanted_by}: data set '{self.name}' has no column '{name}': "
+                f"{closest(name, self.samples.columns)}"
+            )
+        values = self.samples.columns[name]
+        if values.ndim != 1:
+            raise InputError(
+                f"{wanted_by}: column '{name}' of data set '{self.name}' has shape "
+                f"{values.shape}; a target is one value per sample"
+            )
+        return values
+
+    @cached_property
+    def ids_digest(self) -> str:
+        """Identity of the ids and their order."""
+        return fingerprint(self.ids.tolist())
+
+    @cached_property
+    def split_digest(self) -> str:
+        """Identity of ids, split and strata, whatever their order: all that halves depend on."""
+        split = np.where(self.training, "training", np.where(self.evaluation, "evaluation", ""))
+        strata = np.zeros(self.n, dtype=str) if self.strata is None else self.strata
+        rows = zip(self.ids.tolist(), split.tolist(), strata.tolist(), strict=True)
+        return fingerprint(sorted(rows))
+
+    @cached_property
+    def evaluation_digest(self) -> str:
+        """Identity of the evaluation split's ids and their order, which predictions follow."""
+        return fingerprint(self.evaluation_ids.tolist())
+
+    def require_inputs(self) -> Callable[[], NDArray[Any]]:
+        """Return what reads the inputs.
+
+        Raises:
+            InputError: the source has none.
+        """
+        if self.samples.inputs is None:
+            raise InputError(
+                f"data set '{self.name}' has labels but no inputs, and a model needs them: "
+                "give 'inputs', or use feature arrays"
+            )
+        return self.samples.inputs
+
+    @cached_property
+    def inputs(self) -> NDArray[Any]:
+        """The (n, ...) array that models take.
+
+        Raises:
+            InputError: the source has no inputs, or not one per sample.
+        """
+        array = self.require_inputs()()
+        if len(array) != self.n:
+            raise InputError(
+                f"data set '{self.name}': {len(array)} inputs for {self.n} samples; "
+                "both must have one row per sample"
+            )
+        return array
+
+
+class DataSource(DataEntry, ABC):
+    """Base of all data sources: options as fields, and how to read them."""
+
+    @abstractmethod
+    def read(self, folder: Path, cache: Path) -> Samples:
+        """Read ids and columns; cheap, since planning does it. Inputs are read when called."""
+
+    @abstractmethod
+    def inputs_identity(self, folder: Path, digest: Digest) -> Any:
+        """JSON that changes when the inputs do; None where a digest is not known yet."""
+
+    def load(self, folder: Path, cache: Path) -> DataSet:
+        """Read the samples and draw the split.
+
+        Raises:
+            InputError: ids that are not distinct, columns of other lengths, an empty split.
+        """
+        samples = self.read(folder, cache)
+        self._check(samples)
+        strata = None if self.stratify is None else self._strata(samples, self.stratify)
+        training, evaluation = splits.cut(
+            samples.ids, samples.columns, strata, self.split, self.name
+        )
+        return DataSet(self.name, samples, training, evaluation, strata, self)
+
+    def _strata(self, samples: Samples, name: str) -> NDArray[np.str_]:
+        if name not in samples.columns:
+            raise InputError(
+                f"data set '{self.name}': no column '{name}' to stratify by: "
+                f"{closest(name, samples.columns)}"
+            )
+        try:
+            return as_text(samples.columns[name])
+        except ValueError as error:
+            raise InputError(
+                f"data set '{self.name}': stratify by a column of labels; '{name}' {error}"
+            ) from None
+
+    def _check(self, samples: Samples) -> None:
+        where, n = f"data set '{self.name}'", len(samples.ids)
+        if (samples.ids == "").any():
+            row = int(np.flatnonzero(samples.ids == "")[0])
+            raise InputError(f"{where}: row {row} (counted from 0) has no sample id")
+        distinct, counts = np.unique(samples.ids, return_counts=True)
+        if len(distinct) < n:
+            twice = distinct[counts > 1][0]
+            raise InputError(f"{where}: the sample id '{twice}' is there twice")
+        for name, values in samples.columns.items():
+            if values.ndim == 0 or len(values) != n:
+                found = "a single value" if values.ndim == 0 else f"{len(values)} values"
+                raise InputError(f"{where}: column '{name}' has {found} for {n} sample ids")

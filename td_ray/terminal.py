@@ -1,0 +1,98 @@
+"""What the command line prints: plans, lists, matrices."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+
+def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print mappings as a table; a key that a row lacks is left empty."""
+    table = Table(box=None, pad_edge=False)
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    for key in keys:
+        table.add_column(key, overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(key, "")) for key in keys))
+    Console(highlight=False).print(table)
+
+
+def print_plan(plan: Mapping[str, Any]) -> None:
+    """Print a plan in words."""
+    lines = {
+        "models": f"{plan['models']} ({plan['representations']} representations)",
+        "tasks": plan["tasks"],
+        "units of heads": _states(plan),
+        "heads to fit": f"{plan['heads']:,}",
+        "pairs": f"{plan['pairs']:,}",
+        "features": _features(plan),
+        "memory": f"up to {plan['trial_bytes'] / 2**30:.1f} GiB a trial",
+        "time": f"roughly {_duration(plan['core_seconds'])} on one core, "
+        "without forward passes of networks",
+        "output": plan["output"],
+    }
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, text in lines.items():
+        table.add_row(name, str(text))
+    Console(highlight=False).print(table)
+
+
+def _states(plan: Mapping[str, Any]) -> str:
+    words = [f"{plan['units']}"]
+    notes = {
+        "finished": "there already",
+        "failed": "failed before",
+        "missing": "to do",
+        "unknown": "whose files' digests are not known yet",
+    }
+    words += [f"{plan[state]} {note}" for state, note in notes.items() if plan[state]]
+    return ": ".join([words[0], ", ".join(words[1:])])
+
+
+def _features(plan: Mapping[str, Any]) -> str:
+    text = (
+        f"{plan['extractions']} arrays to extract, {plan['feature_bytes'] / 2**20:,.0f} MiB in all"
+    )
+    return f"{text} (widths assumed)" if plan["widths_assumed"] else text
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def matrix_text(frame: pd.DataFrame, title: str, value: str) -> str:
+    """A matrix as text: its title, its rows, and what its floor column is."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    for name in frame.columns:
+        table.add_column(str(name), justify="right", no_wrap=True)
+    for label, row in frame.iterrows():
+        table.add_row(str(label), *(_number(number) for number in row))
+    note = "floor: the same network's heads on two halves of the training split"
+    if value != "value":
+        note += f"; {value} is at half the training split too"
+    if frame.attrs.get("missing"):
+        note += f"; {frame.attrs['missing']} pairs have no value (-)"
+    text = io.StringIO()
+    console = Console(file=text, width=max(80, 12 * (len(frame.columns) + 2)), highlight=False)
+    console.print(title)
+    console.print(table)
+    console.print(note, style="dim")
+    return text.getvalue()
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _number(number: float) -> str:
+    return "-" if pd.isna(number) else f"{number:.4f}"

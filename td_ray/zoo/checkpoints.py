@@ -1,0 +1,134 @@
+"""Checkpoints of one architecture: a factory builds the module, each file fills its weights.
+
+    models:
+      - source: checkpoints
+        path: zoo/{strategy}-{pretraining_seed}.safetensors
+        factory: my_networks:build          # a module beside the experiment, or installed
+        arguments: {width: 64}
+
+The factory is called with ``arguments`` and returns a ``torch.nn.Module``; see
+``td_ray.zoo.factories`` for what its module may import. It is the only code that an experiment
+names; weights are read as data (safetensors, or ``torch.load`` with ``weights_only=True``),
+never as code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue, field_validator
+
+from td_ray.errors import WorkError
+from td_ray.files import Digest, fingerprint, one_line, require_file
+from td_ray.registry import MODEL_SOURCES
+from td_ray.tasks import DataSet
+from td_ray.zoo.factories import find_factory
+from td_ray.zoo.file_entry import FileEntry
+from td_ray.zoo.source import FeatureSource
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@MODEL_SOURCES.register("checkpoints")
+class Checkpoints(FileEntry, FeatureSource):
+    """A factory and its checkpoint files.
+
+    Attributes:
+        factory: ``package.module:function``.
+        arguments: keyword arguments of the factory: texts, numbers, lists and mappings.
+    """
+
+    default_layer: ClassVar[str] = "penultimate"
+    one_file_per_data_set: ClassVar[bool] = False
+
+    factory: str
+    arguments: Mapping[str, JsonValue] = {}
+
+    @field_validator("arguments")
+    @classmethod
+    def _have_an_identity(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        fingerprint(dict(value))  # refuses nan and infinity
+        return value
+
+    def identity(self, folder: Path, data: str, layer: str, digest: Digest) -> Any:
+        """The bytes of the checkpoint, the factory's code, and its arguments."""
+        weights = digest(self.file(folder, data))
+        if weights is None:
+            return None
+        factory = find_factory(self.factory, folder)
+        return [weights, factory.text, factory.code_identity(), dict(self.arguments)]
+
+    def check(self, folder: Path, data: DataSet, layer: str) -> None:
+        """The checkpoint and the factory are there, and the data set has inputs."""
+        super().check(folder, data, layer)
+        require_file(self.file(folder, data.name), f"model '{self.name}'")
+        find_factory(self.factory, folder).check()
+
+    def extract(
+        self, folder: Path, data: DataSet, layer: str, *, device: str, batch_size: int
+    ) -> Iterator[NDArray[np.float32]]:
+        """Run the module on the data set's inputs."""
+        from td_ray.zoo.networks import features_of
+
+        return features_of(
+            self._load(folder, data),
+            data.inputs,
+            layer,
+            prepare=_as_float,
+            device=device,
+            batch_size=batch_size,
+            who=str(self.name),
+        )
+
+    def _load(self, folder: Path, data: DataSet) -> nn.Module:
+        module = find_factory(self.factory, folder).build(self.arguments, folder)
+        path = self.file(folder, data.name)
+        weights = _read_weights(path)
+        try:
+            module.load_state_dict(weights)
+        except Exception as error:  # modules may load their state as they like
+            raise WorkError(
+                f"checkpoint {path} does not fit its factory '{self.factory}': {one_line(error)}"
+            ) from None
+        return module
+
+
+def _as_float(block: NDArray[Any]) -> Tensor:
+    import torch
+
+    return torch.from_numpy(block).float()
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dict; never runs code that a file carries.
+
+    Raises:
+        WorkError: cut short, or something else than tensors by name.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError, EOFError, ValueError, RuntimeError) as error:
+        raise WorkError(f"checkpoint {path} cannot be read: {one_line(error)}") from None
+    except Exception as error:  # pickle.UnpicklingError: a file that wants to run code, or garbage
+        raise WorkError(
+            f"checkpoint {path} is not a plain state dict: {one_line(error, 160)}; "
+            "save module.state_dict(), best as safetensors"
+        ) from None
+    weights = weights.get("state_dict", weights) if isinstance(weights, dict) else weights
+    if not isinstance(weights, dict):
+        raise WorkError(f"checkpoint {path} holds a {type(weights).__name__}, not a state dict")
+    for name in weights:
+        if not isinstance(name, str):
+            raise WorkError(f"checkpoint {path} is no state dict: it has the key {name!r}")
+    return weights

@@ -1,0 +1,76 @@
+"""Features that someone has computed already: npy, npz, safetensors or Parquet, one row a sample.
+
+    models:
+      - source: features
+        path: features/{architecture}-{seed}.npz   # arrays 'features' and 'id'
+
+With several data sets, ``{data}`` in the path stands for the data set's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from td_ray.errors import WorkError
+from td_ray.files import Digest, require_file
+from td_ray.registry import MODEL_SOURCES
+from td_ray.tasks import DataSet
+from td_ray.tasks.table import ROW_ORDER
+from td_ray.zoo import arrays
+from td_ray.zoo.file_entry import FileEntry, named
+from td_ray.zoo.source import FeatureSource
+
+ROWS_PER_BLOCK = 8192
+
+
+@MODEL_SOURCES.register("features")
+class FeatureArrays(FileEntry, FeatureSource):
+    """A file of features.
+
+    Attributes:
+        ids: a file of sample ids, or ``row-order``; by default ids are inside the file.
+        key: the array's name inside npz, safetensors and Parquet files.
+    """
+
+    runs_network: ClassVar[bool] = False
+
+    ids: str | None = None
+    key: str = "features"
+
+    def identity(self, folder: Path, data: str, layer: str, digest: Digest) -> Any:
+        """The bytes of the file (and of the ids)."""
+        beside = self.ids is not None and self.ids != ROW_ORDER
+        ids = digest(folder / named(str(self.ids), data)) if beside else self.ids
+        array = digest(self.file(folder, data))
+        return None if array is None or (beside and ids is None) else [array, ids, self.key]
+
+    def check(self, folder: Path, data: DataSet, layer: str) -> None:
+        """The file is there and its ids are the data set's."""
+        path = require_file(self.file(folder, data.name), f"model '{self.name}'")
+        self._order(path, folder, data)
+
+    def extract(
+        self, folder: Path, data: DataSet, layer: str, *, device: str, batch_size: int
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield the rows in the order of the data set."""
+        path = self.file(folder, data.name)
+        order = self._order(path, folder, data)
+        features = arrays.read_array(path, self.key)
+        if features.ndim != 2 or not features.shape[1] or features.dtype.kind not in "fiu":
+            raise WorkError(
+                f"{path}: features are a table of numbers (samples, width), "
+                f"not {features.dtype} of shape {features.shape}"
+            )
+        for start in range(0, len(order), ROWS_PER_BLOCK):
+            block = features[order[start : start + ROWS_PER_BLOCK]]
+            with np.errstate(over="ignore"):  # too large for float32 is infinite, and refused
+                yield block.astype(np.float32)
+
+    def _order(self, path: Path, folder: Path, data: DataSet) -> NDArray[np.intp]:
+        ids = None if self.ids is None else named(self.ids, data.name)
+        return arrays.row_order(path, ids, folder, data.ids, data.name, self.key)

@@ -1,0 +1,55 @@
+"""Representations: a model at a layer, the thing that is compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+from td_ray.errors import InputError
+from td_ray.spec import Experiment
+from td_ray.zoo.source import ModelSource
+
+
+@dataclass(frozen=True)
+class Representation:
+    """A model at a layer."""
+
+    model: ModelSource
+    layer: str
+
+    @property
+    def model_name(self) -> str:
+        """The model's name."""
+        return str(self.model.name)
+
+    @property
+    def name(self) -> str:
+        """``model@layer``."""
+        return f"{self.model_name}@{self.layer}"
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the experiment says about the model, and what its path says."""
+        return dict(self.model.metadata)
+
+
+def resolve_representations(experiment: Experiment) -> list[Representation]:
+    """Expand the entries of ``models``; order of the file, then of the names.
+
+    Raises:
+        InputError: nothing matches, or two models share a name.
+    """
+    used = sorted({name for task in experiment.tasks for name in (task.data, *task.evaluated_on)})
+    found: dict[str, Representation] = {}
+    for entry in experiment.models:
+        source = cast(ModelSource, entry)
+        for model in source.expand(experiment.folder, used, experiment.cache_path):
+            for layer in model.layers or (model.default_layer,):
+                representation = Representation(model, layer)
+                if representation.name in found:
+                    raise InputError(
+                        f"two models are called '{representation.model_name}' at layer '{layer}'; "
+                        "give the entry a 'name' such as \"{parent}-{stem}\" that tells them apart"
+                    )
+                found[representation.name] = representation
+    return list(found.values())

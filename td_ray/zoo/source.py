@@ -1,0 +1,81 @@
+"""What every model source gives."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from td_ray.files import Digest
+from td_ray.spec import ModelEntry
+from td_ray.tasks import DataSet, Task
+
+
+class ModelSource(ModelEntry, ABC):
+    """Base of all model sources: options as fields. After ``expand``, ``name`` is set."""
+
+    default_layer: ClassVar[str] = "output"
+
+    @abstractmethod
+    def expand(self, folder: Path, data: Sequence[str], cache: Path) -> list[Self]:
+        """Return one entry per model, each with a name.
+
+        Args:
+            folder: where relative paths start.
+            data: names of the data sets that tasks use.
+            cache: folder for expansions that need a heavy library.
+
+        Raises:
+            InputError: nothing matches.
+        """
+
+    @abstractmethod
+    def identity(self, folder: Path, data: str, layer: str, digest: Digest) -> Any:
+        """JSON that changes when the outputs on a data set may; None if not known yet."""
+
+    def check(self, folder: Path, data: DataSet, layer: str) -> None:
+        """Find what can be seen without a heavy library.
+
+        Raises:
+            InputError: a missing file, other sample ids, a wrong number of rows.
+        """
+
+
+class FeatureSource(ModelSource):
+    """A model whose features are computed or read, and get heads.
+
+    ``runs_network`` says whether that needs the data set's inputs (and a GPU if one is asked for).
+    """
+
+    runs_network: ClassVar[bool] = True
+
+    def check(self, folder: Path, data: DataSet, layer: str) -> None:
+        """See ``ModelSource``: a network needs inputs."""
+        if self.runs_network:
+            data.require_inputs()
+
+    @abstractmethod
+    def extract(
+        self, folder: Path, data: DataSet, layer: str, *, device: str, batch_size: int
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield features in the row order of ``data``, as blocks (rows, width).
+
+        Raises:
+            WorkError: the model cannot be loaded or gives something that is not features.
+        """
+
+
+class PredictionSource(ModelSource):
+    """A model that already has its outputs; it enters at the predictions stage."""
+
+    @abstractmethod
+    def predictions(self, folder: Path, task: Task, data: DataSet) -> NDArray[Any]:
+        """Return (n_evaluation,) label codes or values in the row order of ``data``.
+
+        Raises:
+            WorkError: outputs that do not fit the task.
+        """

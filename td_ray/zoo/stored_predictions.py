@@ -1,0 +1,104 @@
+"""Outputs that models have given already; no head is fitted, they are compared as they are.
+
+    models:
+      - source: predictions
+        path: outputs/*.parquet        # 'id' and one column per task
+        tasks: [species]
+
+Under every head of a task such a model stands with the same predictions. It has no seeds, so
+its noise floor is null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from td_ray.errors import InputError, WorkError
+from td_ray.files import Digest, require_file
+from td_ray.registry import MODEL_SOURCES, closest
+from td_ray.spec import Words
+from td_ray.tasks import DataSet, Task
+from td_ray.tasks.table import ROW_ORDER
+from td_ray.tasks.text import as_text
+from td_ray.zoo import arrays
+from td_ray.zoo.file_entry import FileEntry, named
+from td_ray.zoo.source import PredictionSource
+
+
+@MODEL_SOURCES.register("predictions")
+class StoredPredictions(FileEntry, PredictionSource):
+    """A file of predicted labels or values.
+
+    Attributes:
+        tasks: the tasks it has outputs for; by default all.
+        columns: ``{task: array or column}`` where the name is not the task's own.
+        ids: a file of sample ids, or ``row-order``; by default ids are inside the file. They
+            are those of the evaluation split, or of the whole data set.
+    """
+
+    tasks: Words = ()
+    columns: Mapping[str, str] = {}
+    ids: str | None = None
+
+    def identity(self, folder: Path, data: str, layer: str, digest: Digest) -> Any:
+        """The bytes of the file (and of the ids)."""
+        beside = self.ids is not None and self.ids != ROW_ORDER
+        ids = digest(folder / named(str(self.ids), data)) if beside else self.ids
+        outputs = digest(self.file(folder, data))
+        if outputs is None or (beside and ids is None):
+            return None
+        return [outputs, ids, dict(self.columns)]
+
+    def check(self, folder: Path, data: DataSet, layer: str) -> None:
+        """The file is there and its ids are the evaluation split's."""
+        path = require_file(self.file(folder, data.name), f"model '{self.name}'")
+        keys = [self.columns.get(task, task) for task in self.tasks] or list(self.columns.values())
+        if keys or path.suffix in (".npy", ".parquet"):  # else a task's name is needed
+            self._order(path, folder, data, keys[0] if keys else "")
+
+    def predictions(self, folder: Path, task: Task, data: DataSet) -> NDArray[Any]:
+        """Read the outputs for a task; see ``PredictionSource``."""
+        path = self.file(folder, data.name)
+        key = self.columns.get(task.name, task.name)
+        try:
+            order = self._order(path, folder, data, key)
+            outputs = arrays.read_column(path, key)[order]
+        except InputError as error:
+            raise WorkError(str(error)) from None
+        if outputs.ndim != 1:
+            raise WorkError(f"{path}: '{key}' has shape {outputs.shape}; give one label a sample")
+        if len(outputs) == data.n:
+            outputs = outputs[data.evaluation]
+        return _labels(outputs, task, path) if task.is_classification else _values(outputs, path)
+
+    def _order(self, path: Path, folder: Path, data: DataSet, key: str) -> NDArray[np.intp]:
+        ids = None if self.ids is None else named(self.ids, data.name)
+        whole = arrays.n_rows(path, key) == data.n
+        wanted = data.ids if whole else data.evaluation_ids
+        return arrays.row_order(path, ids, folder, wanted, data.name, key)
+
+
+def _labels(outputs: NDArray[Any], task: Task, path: Path) -> NDArray[np.int64]:
+    try:
+        text = as_text(outputs)
+    except ValueError as error:
+        raise WorkError(f"{path}: the outputs for task '{task.name}' {error}") from None
+    codes = {name: code for code, name in enumerate(task.classes)}
+    found, positions = np.unique(text, return_inverse=True)
+    for label in found.tolist():
+        if label not in codes:
+            raise WorkError(
+                f"{path}: '{label}' is no class of task '{task.name}': {closest(label, codes)}"
+            )
+    return np.array([codes[label] for label in found.tolist()], dtype=np.int64)[positions]
+
+
+def _values(outputs: NDArray[Any], path: Path) -> NDArray[np.float64]:
+    if outputs.dtype.kind not in "fiu" or not np.isfinite(outputs).all():
+        raise WorkError(f"{path}: predicted values must be finite numbers")
+    return outputs.astype(np.float64)

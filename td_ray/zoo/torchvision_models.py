@@ -1,0 +1,190 @@
+"""torchvision's classification models with the weights that torchvision names.
+
+    models:
+      - source: torchvision
+        builder: [resnet*, mobilenet_v2]     # names or globs of torchvision.models.list_models
+        weights: DEFAULT                     # a name of the builder's weights enum, or a list
+
+Weights are downloaded by torchvision into ``$TORCH_HOME/hub/checkpoints`` where they are not
+there yet. The file's name ends in the first digits of its SHA-256, which is checked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from http.client import HTTPException
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from td_ray.errors import InputError, WorkError
+from td_ray.files import Digest, one_line, sha256, write_json
+from td_ray.registry import MODEL_SOURCES, closest
+from td_ray.spec import Words
+from td_ray.tasks import DataSet
+from td_ray.zoo.patterns import fill
+from td_ray.zoo.source import FeatureSource
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Catalogue = dict[str, dict[str, str]]
+"""Builder -> name of weights -> address of the file."""
+
+
+@MODEL_SOURCES.register("torchvision")
+class Torchvision(FeatureSource):
+    """A builder and its weights.
+
+    Attributes:
+        builder: names or globs.
+        weights: names of the builder's weights enum; ``DEFAULT`` is its newest.
+        address: where the weights come from; found by ``expand``.
+    """
+
+    default_layer: ClassVar[str] = "penultimate"
+
+    builder: Annotated[Words, Field(min_length=1)]
+    weights: Annotated[Words, Field(min_length=1)] = ("DEFAULT",)
+    address: str = ""
+
+    def expand(self, folder: Path, data: Sequence[str], cache: Path) -> list[Self]:
+        """One model per (builder, weights)."""
+        catalogue = _catalogue(cache)
+        models = []
+        for builder in self._builders(catalogue):
+            for weights in self.weights:
+                models.append(self._one(builder, weights, catalogue[builder]))
+        return models
+
+    def identity(self, folder: Path, data: str, layer: str, digest: Digest) -> Any:
+        """The builder, its weights, and their address, which ends in digits of a SHA-256."""
+        return [self.builder[0], self.weights[0], self.address]
+
+    def extract(
+        self, folder: Path, data: DataSet, layer: str, *, device: str, batch_size: int
+    ) -> Iterator[NDArray[np.float32]]:
+        """Run the model on images, prepared as its weights ask for."""
+        from torchvision.models import get_model_weights
+
+        from td_ray.zoo.networks import features_of
+
+        transform = get_model_weights(self.builder[0])[self.weights[0]].transforms()
+
+        def prepare(block: NDArray[Any]) -> Tensor:
+            prepared: Tensor = transform(_as_images(block, str(self.name)))
+            return prepared
+
+        return features_of(
+            self._load(),
+            data.inputs,
+            layer,
+            prepare=prepare,
+            device=device,
+            batch_size=batch_size,
+            who=str(self.name),
+        )
+
+    def _builders(self, catalogue: Catalogue) -> list[str]:
+        found: list[str] = []
+        for pattern in self.builder:
+            matches = [name for name in catalogue if fnmatchcase(name, pattern)]
+            if not matches:
+                raise InputError(
+                    f"models, source 'torchvision': no builder is called '{pattern}': "
+                    f"{closest(pattern, catalogue)}"
+                )
+            found.extend(name for name in matches if name not in found)
+        return found
+
+    def _one(self, builder: str, weights: str, known: dict[str, str]) -> Self:
+        if weights not in known:
+            raise InputError(
+                f"models, source 'torchvision': '{builder}' has no weights '{weights}': "
+                f"{closest(weights, known)}"
+            )
+        address, chosen = known[weights], weights
+        if weights == "DEFAULT":  # another name of one of the others
+            others = (name for name in known if name != "DEFAULT" and known[name] == address)
+            chosen = next(others)
+        words = {"builder": builder, "weights": chosen}
+        where = "models, source 'torchvision'"
+        name = fill(self.name or "{builder}-{weights}", words, where)
+        return self.model_copy(
+            update={
+                "builder": (builder,),
+                "weights": (chosen,),
+                "address": address,
+                "name": name,
+                "metadata": {"architecture": builder, "weights": chosen, **self.metadata},
+            }
+        )
+
+    def _load(self) -> nn.Module:
+        from torch.hub import get_dir
+        from torchvision.models import get_model
+
+        path = Path(get_dir()) / "checkpoints" / self.address.rsplit("/", 1)[-1]
+        by_hand = f"or place the file by hand at {path}"
+        try:
+            if path.is_file():
+                _check_bytes(path)
+            module: nn.Module = get_model(self.builder[0], weights=self.weights[0])
+        except (OSError, HTTPException, RuntimeError) as error:  # no network, or other bytes
+            raise WorkError(
+                f"the weights of '{self.name}' could not be had from {self.address}: "
+                f"{one_line(error)}; "
+                f"try again with a connection, {by_hand}"
+            ) from None
+        return module
+
+
+def _check_bytes(path: Path) -> None:
+    """The name ends in the first digits of the file's SHA-256: ``name-0123abcd.pth``."""
+    expected = path.stem.rsplit("-", 1)[-1]
+    found = sha256(path)
+    if not found.startswith(expected):
+        raise WorkError(
+            f"{path} is damaged: its SHA-256 starts with {found[: len(expected)]}, not {expected}; "
+            "delete it, so that it is fetched again"
+        )
+
+
+def _as_images(block: NDArray[Any], who: str) -> Tensor:
+    """(n, h, w) or (n, h, w, 3), uint8 or floats in [0, 1], to (n, 3, h, w)."""
+    import torch
+
+    if block.ndim == 3:
+        block = np.repeat(block[..., None], 3, axis=-1)
+    if block.ndim != 4 or block.shape[-1] != 3:
+        raise WorkError(
+            f"model '{who}' takes images (n, height, width) or (n, height, width, 3), "
+            f"not inputs of shape {block.shape}"
+        )
+    if block.dtype != np.uint8 and (block.dtype.kind != "f" or block.min() < 0 or block.max() > 1):
+        raise WorkError(
+            f"model '{who}' takes images as uint8 or as floats in [0, 1], not {block.dtype} "
+            f"from {block.min()} to {block.max()}"
+        )
+    return torch.from_numpy(np.ascontiguousarray(block.transpose(0, 3, 1, 2)))
+
+
+def _catalogue(cache: Path) -> Catalogue:
+    """All classification models; kept in the cache, since importing the library takes seconds."""
+    path = cache / "torchvision" / f"models-{version('torchvision')}.json"
+    if not path.is_file():
+        from torchvision import models
+
+        catalogue: Catalogue = {}
+        for name in models.list_models(module=models):
+            enum = models.get_model_weights(name)
+            catalogue[name] = {weights: enum[weights].url for weights in enum.__members__}
+        write_json(path, catalogue)
+    content: Catalogue = json.loads(path.read_text())
+    return content

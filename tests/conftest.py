@@ -1,0 +1,50 @@
+"""What all tests share: a cache of their own, one Ray, and the demo run through it once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from td_ray.results.tables import Results
+
+settings.register_profile("td_ray", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("td_ray")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache that no other session has touched."""
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("TD_RAY_CACHE")
+    os.environ["TD_RAY_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["TD_RAY_CACHE"]
+    else:
+        os.environ["TD_RAY_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def ray_session(cache_folder: Path) -> Iterator[None]:
+    """One Ray for all tests that need it, started by the code that users start it with."""
+    from td_ray.sweep.cluster import connected
+
+    with connected(None):
+        yield
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo")
+
+
+@pytest.fixture(scope="session")
+def demo(demo_folder: Path, ray_session: None) -> Results:
+    """The embedded default, trained and compared through Ray."""
+    from td_ray.demo import run_demo
+
+    return run_demo(demo_folder)

@@ -1,0 +1,290 @@
+"""Logistic heads against independent solvers, on hard problems, and in what they report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+
+from td_ray.errors import InputError
+from td_ray.heads import logistic
+from td_ray.heads.logistic import LogisticHeads, fit_logistic
+
+Array = np.ndarray[Any, Any]
+
+
+def problem(
+    n: int, d: int, classes: int, heads: int = 1, *, apart: float = 0.5, seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Correlated Gaussian classes, every class present, and half-sample weights for all but one."""
+    rng = np.random.default_rng(seed)
+    codes = rng.permutation(np.arange(n) % classes)
+    mix = rng.standard_normal((d, d)) * np.logspace(0, -1, d)
+    features = rng.standard_normal((n, d)) + apart * rng.standard_normal((classes, d))[codes]
+    weights = (rng.random((heads, n)) < 0.5).astype(float)
+    weights[0] = 1
+    return torch.from_numpy(features @ mix.T), torch.from_numpy(codes), torch.from_numpy(weights)
+
+
+def penalties(heads: int, value: float) -> torch.Tensor:
+    return torch.full((heads,), value, dtype=torch.float64)
+
+
+def value_and_gradient(
+    weight: Array, intercept: Array, features: Array, codes: Array, weights: Array, l2: float
+) -> tuple[float, Array, Array]:
+    """The objective of the module's docstring, row by row, without any of its code."""
+    share = weights / weights.sum()
+    logits = features @ weight.T + intercept
+    logits = logits - logits.max(1, keepdims=True)
+    odds = np.exp(logits)
+    rows = np.arange(len(codes))
+    loss = share @ (np.log(odds.sum(1)) - logits[rows, codes]) + l2 / 2 * np.square(weight).sum()
+    error = odds / odds.sum(1, keepdims=True)
+    error[rows, codes] -= 1
+    error *= share[:, None]
+    return loss, error.T @ features + l2 * weight, error.sum(0)
+
+
+def reference(features: Array, codes: Array, weights: Array, l2: float, classes: int) -> Array:
+    """(classes, d + 1) optimum by a quasi-Newton solver of scipy; intercepts sum to zero."""
+    d = features.shape[1]
+
+    def objective(flat: Array) -> tuple[float, Array]:
+        point = flat.reshape(classes, d + 1)
+        loss, slope, offset = value_and_gradient(
+            point[:, :d], point[:, d], features, codes, weights, l2
+        )
+        total = point[:, d].sum()  # fixes the common shift of the intercepts
+        return loss + total**2 / 2, np.column_stack([slope, offset + total]).ravel()
+
+    start = np.zeros(classes * (d + 1))
+    found = minimize(objective, start, jac=True, method="BFGS", options={"gtol": 1e-9})
+    point: Array = found.x.reshape(classes, d + 1)
+    return point
+
+
+def assert_optimal(
+    heads: LogisticHeads,
+    features: torch.Tensor,
+    codes: torch.Tensor,
+    weights: torch.Tensor,
+    l2: float,
+) -> None:
+    """Every head meets the bound by an independent computation, and says what is true."""
+    assert heads.converged.all()
+    for k in range(len(weights)):
+        present = heads.present[k].numpy()
+        used = weights[k].numpy() > 0
+        where = np.cumsum(present) - 1
+        loss, slope, offset = value_and_gradient(
+            heads.weight[k].numpy()[present],
+            heads.intercept[k].numpy()[present],
+            features.numpy()[used].astype(float),
+            where[codes.numpy()[used]],
+            weights[k].numpy()[used],
+            l2,
+        )
+        norm = max(np.abs(slope).max(), np.abs(offset).max())
+        bound = 1e-2 * min(l2, 1e-3)
+        assert norm <= bound
+        assert heads.gradient_norm[k] == pytest.approx(norm, abs=1e-2 * bound)
+        assert heads.loss[k] == pytest.approx(loss, rel=1e-10)
+        assert heads.intercept[k].numpy()[present].sum() == pytest.approx(0, abs=1e-9)
+
+
+@settings(derandomize=True, deadline=None, max_examples=25, database=None)
+@given(
+    n=st.integers(6, 40),
+    d=st.integers(1, 5),
+    classes=st.integers(2, 4),
+    l2=st.sampled_from([1e-1, 1e-2, 1e-3]),
+    seed=st.integers(0, 10**6),
+)
+def test_random_problems_agree_with_scipy(
+    n: int, d: int, classes: int, l2: float, seed: int
+) -> None:
+    features, codes, weights = problem(n, d, classes, seed=seed)
+    weights = torch.from_numpy(np.random.default_rng(seed).random((1, n)) + 0.1)
+    heads = fit_logistic(features, codes, weights, penalties(1, l2), classes)
+    expected = reference(features.numpy(), codes.numpy(), weights[0].numpy(), l2, classes)
+    assert_optimal(heads, features, codes, weights, l2)
+    # The loss is l2-strongly convex in W: a gradient g leaves an error of at most |g| / l2 there.
+    np.testing.assert_allclose(heads.weight[0], expected[:, :-1], atol=2e-3 * d, rtol=1e-3)
+    best = value_and_gradient(
+        expected[:, :-1], expected[:, -1], features.numpy(), codes.numpy(), weights[0].numpy(), l2
+    )[0]
+    assert float(heads.loss[0]) == pytest.approx(best, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("n", "d", "classes", "l2", "apart"),
+    [
+        (200, 20, 5, 1e-3, 0.5),
+        (200, 20, 5, 1e-6, 0.5),
+        (200, 20, 2, 1e-6, 3.0),  # separable
+        (300, 30, 10, 1e-6, 3.0),  # separable
+        (50, 300, 4, 1e-3, 0.5),  # fewer rows than columns
+        (50, 300, 4, 1e-6, 0.0),
+        (1100, 4, 1000, 1e-3, 2.0),
+        (40, 1, 3, 1e-3, 1.0),
+        (60, 5, 3, 1e4, 1.0),
+    ],
+)
+def test_hard_problems_reach_the_bound(
+    n: int, d: int, classes: int, l2: float, apart: float
+) -> None:
+    features, codes, weights = problem(n, d, classes, 3, apart=apart)
+    heads = fit_logistic(features, codes, weights, penalties(3, l2), classes)
+    assert_optimal(heads, features, codes, weights, l2)
+
+
+@pytest.mark.parametrize("l2", [1e-3, 1e-6])
+@pytest.mark.parametrize("trouble", ["tiny", "large", "mixed", "offset", "repeated", "constant"])
+def test_degenerate_features_reach_the_bound(trouble: str, l2: float) -> None:
+    features, codes, weights = problem(120, 10, 3, 2, apart=0.3)
+    features = {
+        "tiny": features * 1e-8,
+        "large": features * 1e3,
+        "mixed": features * torch.logspace(-6, 3, 10, dtype=torch.float64),
+        "offset": features + 1e3,
+        "repeated": torch.cat([features] * 3, 1),
+        "constant": torch.cat([features, torch.full((120, 2), 3.0, dtype=torch.float64)], 1),
+    }[trouble]
+    heads = fit_logistic(features, codes, weights, penalties(2, l2), 3)
+    assert_optimal(heads, features, codes, weights, l2)
+    if trouble == "constant":
+        assert heads.weight[:, :, -2:].abs().max() <= 1e-9 / l2
+
+
+def test_all_features_constant_predicts_the_class_frequencies() -> None:
+    codes = torch.tensor([0, 0, 0, 1])
+    heads = fit_logistic(torch.ones(4, 2), codes, torch.ones(1, 4), penalties(1, 1e-3), 2)
+    assert heads.converged.all()
+    assert heads.weight.abs().max() < 1e-6
+    odds = torch.softmax(heads.intercept[0], 0)
+    torch.testing.assert_close(odds, torch.tensor([0.75, 0.25]).double(), atol=1e-5, rtol=0)
+
+
+def test_each_head_has_its_own_penalty_weights_and_codes() -> None:
+    features, codes, weights = problem(80, 6, 3, 4)
+    l2 = torch.tensor([1e-1, 1e-2, 1e-4, 1e-3], dtype=torch.float64)
+    all_codes = torch.stack([codes, codes.flip(0), (codes + 1) % 3, codes])
+    together = fit_logistic(features, all_codes, weights, l2, 3)
+    for k in range(4):
+        alone = fit_logistic(features, all_codes[k], weights[k : k + 1], l2[k : k + 1], 3)
+        torch.testing.assert_close(together.weight[k], alone.weight[0], atol=1e-3, rtol=1e-3)
+        assert float(together.loss[k]) == pytest.approx(float(alone.loss[0]), abs=1e-10)
+
+
+def test_weights_count_rows() -> None:
+    features, codes, _ = problem(40, 4, 3)
+    counts = torch.from_numpy(np.random.default_rng(1).integers(0, 4, 40))
+    heads = fit_logistic(features, codes, 7.0 * counts[None], penalties(1, 1e-2), 3)
+    repeated, labels = features.repeat_interleave(counts, 0), codes.repeat_interleave(counts)
+    expected = fit_logistic(repeated, labels, torch.ones(1, len(labels)), penalties(1, 1e-2), 3)
+    torch.testing.assert_close(heads.weight, expected.weight, atol=1e-4, rtol=0)
+    assert float(heads.loss) == pytest.approx(float(expected.loss), abs=1e-11)
+
+
+def test_a_class_absent_from_one_half_is_removed_from_that_head_only() -> None:
+    features, codes, weights = problem(90, 5, 4, 2)
+    weights[1] = (codes != 2).to(torch.float64)
+    heads = fit_logistic(features, codes, weights, penalties(2, 1e-3), 4)
+    assert heads.present.tolist() == [[True] * 4, [True, True, False, True]]
+    assert heads.intercept[1, 2] == -torch.inf
+    assert (heads.weight[1, 2] == 0).all()
+    assert_optimal(heads, features, codes, weights, 1e-3)
+
+
+def test_chunks_of_little_memory_give_the_same_heads() -> None:
+    features, codes, weights = problem(60, 5, 3, 5)
+    whole = fit_logistic(features, codes, weights, penalties(5, 1e-3), 3)
+    chunked = fit_logistic(features, codes, weights, penalties(5, 1e-3), 3, memory_bytes=1)
+    torch.testing.assert_close(whole.weight, chunked.weight, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(whole.loss, chunked.loss, atol=1e-11, rtol=0)
+
+
+def test_the_same_call_gives_the_same_bits() -> None:
+    features, codes, weights = problem(200, 12, 5, 4)
+    first, second = (
+        fit_logistic(features, codes, weights, penalties(4, 1e-4), 5) for _ in range(2)
+    )
+    assert torch.equal(first.weight, second.weight)
+    assert torch.equal(first.intercept, second.intercept)
+
+
+def test_single_precision_features_are_fitted_in_double() -> None:
+    features, codes, weights = problem(60, 5, 3)
+    features = features.to(torch.float32)
+    heads = fit_logistic(features, codes, weights, penalties(1, 1e-3), 3)
+    assert heads.weight.dtype == torch.float64
+    assert_optimal(heads, features, codes, weights, 1e-3)
+
+
+def test_a_head_that_does_not_converge_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, codes, weights = problem(60, 5, 3, 2)
+    monkeypatch.setattr(logistic, "MAX_ITERATIONS", 3)
+    heads = fit_logistic(features, codes, weights, penalties(2, 1e-4), 3)
+    assert not heads.converged.any()
+    assert (heads.gradient_norm > 1e-6).all()
+    assert heads.iterations.tolist() == [3, 3]
+
+
+def test_convergence_is_decided_by_the_given_coordinates(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 1e12 away from the origin float64 cannot make the gradient vanish; it must not pretend to.
+    monkeypatch.setattr(logistic, "MAX_ITERATIONS", 100)
+    features, codes, weights = problem(60, 5, 3)
+    heads = fit_logistic(features + 1e12, codes, weights, penalties(1, 1e-6), 3)
+    assert not heads.converged.any()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"features": torch.ones(4)}, "features must be"),
+        ({"features": torch.ones(4, 2, dtype=torch.int64)}, "features must be"),
+        ({"features": torch.full((4, 2), torch.inf)}, "NaN or infinity"),
+        ({"codes": torch.tensor([0, 1, 2])}, "codes must be int64"),
+        ({"codes": torch.tensor([0.0, 1, 0, 1])}, "codes must be int64"),
+        ({"codes": torch.tensor([0, 1, 0, 2])}, r"0\.\.1"),
+        ({"codes": torch.tensor([0, 1, 0, -1])}, r"0\.\.1"),
+        ({"weights": torch.ones(1, 3)}, "weights must be"),
+        ({"weights": torch.zeros(1, 4)}, "positive"),
+        ({"weights": torch.tensor([[1.0, 1, 1, -1]])}, ">= 0"),
+        ({"weights": torch.tensor([[1.0, 1, 1, torch.nan]])}, "finite"),
+        ({"weights": torch.tensor([[1.0, 0, 1, 0]])}, "single class"),
+        ({"l2": torch.zeros(1)}, "> 0"),
+        ({"l2": torch.tensor([torch.nan])}, "> 0"),
+        ({"l2": torch.ones(2)}, "one penalty per head"),
+    ],
+)
+def test_bad_input(change: dict[str, torch.Tensor], words: str) -> None:
+    arguments = {
+        "features": torch.rand(4, 2),
+        "codes": torch.tensor([0, 1, 0, 1]),
+        "weights": torch.ones(1, 4),
+        "l2": torch.ones(1),
+    }
+    with pytest.raises(InputError, match=words):
+        fit_logistic(**(arguments | change), n_classes=2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_agrees_with_cpu() -> None:
+    features, codes, weights = problem(400, 30, 5, 6)
+    weights[5] = (codes != 1).to(torch.float64)
+    here = fit_logistic(features, codes, weights, penalties(6, 1e-3), 5)
+    there = fit_logistic(
+        features.cuda(), codes.cuda(), weights.cuda(), penalties(6, 1e-3).cuda(), 5
+    )
+    assert there.weight.is_cuda
+    assert there.converged.all()
+    torch.testing.assert_close(there.loss.cpu(), here.loss, atol=1e-10, rtol=0)
+    torch.testing.assert_close(there.weight.cpu(), here.weight, atol=1e-3, rtol=1e-3)

@@ -1,0 +1,73 @@
+"""A small zoo of feature arrays, written to a folder: what most tests of the sweep run on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from td_ray.spec import Experiment
+
+SAMPLES = 120
+
+
+def write_zoo(folder: Path, models: int = 4, width: int = 6, data: str = "points") -> None:
+    """Features of some models and the table of labels that goes with them.
+
+    Model i sees two informative directions and its own noise, so that models differ.
+    """
+    random = np.random.default_rng(0)
+    label = np.arange(SAMPLES) % 3
+    signal = np.eye(3)[label] * 2 + random.normal(size=(SAMPLES, 3))
+    table = pd.DataFrame(
+        {
+            "id": [f"s{number:03d}" for number in range(SAMPLES)],
+            "species": np.array(["ant", "bee", "cat"])[label],
+            "size": signal[:, 0] + 0.1 * random.normal(size=SAMPLES),
+            "split": np.where(np.arange(SAMPLES) % 5 < 3, "train", "test"),
+        }
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_csv(folder / f"{data}.csv", index=False)
+    for number in range(models):
+        own = np.random.default_rng(100 + number)
+        mixing = own.normal(size=(3, width))
+        features = signal @ mixing + 0.5 * own.normal(size=(SAMPLES, width))
+        write_features(folder / "features" / f"net-{number}.npz", table["id"].to_numpy(), features)
+
+
+def write_features(path: Path, ids: Any, features: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, id=np.asarray(ids, dtype=str), features=np.asarray(features, dtype=np.float32))
+
+
+def content(**changes: Any) -> dict[str, Any]:
+    """An experiment on the zoo that ``write_zoo`` writes."""
+    experiment = {
+        "name": "small",
+        "models": [{"source": "features", "path": "features/{kind}-{number}.npz"}],
+        "data": [
+            {
+                "name": "points",
+                "source": "table",
+                "path": "points.csv",
+                "split": {"column": "split"},
+                "stratify": "species",
+            }
+        ],
+        "tasks": [
+            {"name": "species", "data": "points", "target": "species"},
+            {"name": "size", "data": "points", "target": "size", "kind": "regression"},
+        ],
+        "seeds": 2,
+    }
+    return {**experiment, **changes}
+
+
+def experiment(folder: Path, **changes: Any) -> Experiment:
+    """The same, validated, with its folder and a cache of its own."""
+    values = content(**changes)
+    resources = {"cache": str(folder / "cache"), **values.pop("resources", {})}
+    return Experiment.parse({**values, "folder": str(folder), "resources": resources})

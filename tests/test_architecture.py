@@ -1,0 +1,118 @@
+"""The house keeps its shape: imports go down, rooms stay small, heavy libraries stay inside."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "td_ray"
+
+# Ground floor first. A room imports itself and the rooms before it.
+ROOMS = [
+    "errors",
+    "registry",
+    "files",
+    "yaml_files",
+    "versions",
+    "explain",
+    "spec",
+    "tasks",
+    "zoo",
+    "resolve",
+    "features",
+    "heads",
+    "measures",
+    "inference",
+    "discrepancy",
+    "results",
+    "plan",
+    "estimate",
+    "engine",
+    "pairs",
+    "compact",
+    "sweep",
+    "report",
+    "demo",
+    "bench",
+    "terminal",
+    "cli",
+]
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of what a module imports, inside functions too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.add(str(node.module))
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down(path: Path) -> None:
+    room = room_of(path)
+    if room == "__init__":  # the public surface imports every room it shows
+        return
+    allowed = set(ROOMS[: ROOMS.index(room) + 1])
+    for name in imports(path):
+        if name.startswith("td_ray."):
+            imported = name.split(".")[1]
+            assert imported in allowed, f"{room} imports {imported}, which is above it"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_heavy_libraries_stay_in_their_rooms(path: Path) -> None:
+    tops = {name.split(".")[0] for name in imports(path)}
+    room = room_of(path)
+    if room != "sweep":
+        assert "ray" not in tops
+    if room in ("heads", "measures", "inference"):
+        assert not tops & {"pathlib", "os", "pyarrow", "pandas", "pydantic"}
+    if room != "report":
+        assert "plotly" not in tops
+
+
+def test_modules_are_short() -> None:
+    long = {str(path): lines for path in modules() if (lines := path.read_text().count("\n")) > 400}
+    assert not long
+
+
+@pytest.mark.parametrize(
+    "command", [["--help"], ["plan", "experiment.yaml"], ["status", "experiment.yaml"]]
+)
+def test_planning_imports_neither_torch_nor_ray(command: list[str], tmp_path: Path) -> None:
+    from small_zoo import content, write_zoo
+
+    from td_ray import yaml_files
+
+    write_zoo(tmp_path)
+    (tmp_path / "experiment.yaml").write_text(yaml_files.write(content()))
+    script = (
+        "import sys\n"
+        f"sys.argv = ['td-ray', *{command!r}]\n"
+        "from td_ray.cli import main\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code, end.code\n"
+        "heavy = {'torch', 'torchvision', 'ray', 'sklearn', 'plotly'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)

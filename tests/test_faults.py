@@ -1,0 +1,118 @@
+"""Real processes are killed; nothing that had finished runs again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from small_zoo import content, experiment, write_zoo
+
+from td_ray import yaml_files
+from td_ray.sweep import run
+
+pytestmark = pytest.mark.ray
+
+MODELS = 24
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Path:
+    write_zoo(tmp_path, models=MODELS)
+    heads = [{"kind": "logistic", "l2": 1e-6, "scaling": "none"}, "ridge"]
+    values = content(heads=heads, seeds=8, resources={"cache": "cache"})
+    (tmp_path / "experiment.yaml").write_text(yaml_files.write(values))
+    return tmp_path
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "td_ray.cli", "run", "experiment.yaml"]
+    with (folder / "log").open("ab") as log:
+        return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+
+
+def head_parts(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Finished parts with their inodes and times: a part written again has others."""
+    files = (folder / "output/parts/heads").glob("*/[!.]*.parquet")
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+def wait_for_parts(folder: Path, number: int, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 180
+    while len(head_parts(folder)) < number:
+        assert process.poll() is None, (folder / "log").read_text()
+        assert time.monotonic() < deadline, (folder / "log").read_text()
+        time.sleep(0.02)
+
+
+def test_a_killed_run_is_finished_by_running_again(zoo: Path) -> None:
+    process = start(zoo)
+    wait_for_parts(zoo, 5, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(3)  # workers notice that their driver is gone
+    before = head_parts(zoo)
+    assert 5 <= len(before) < 2 * MODELS
+    process = start(zoo)
+    assert process.wait(timeout=300) == 0, (zoo / "log").read_text()
+    after = head_parts(zoo)
+    assert len(after) == 2 * MODELS
+    assert {path: after[path] for path in before} == before
+    timings = pd.read_parquet(zoo / "output/results/timings")
+    finished = {path.parent.name for path in before}
+    attempts = timings[timings["stage"] == "heads"]["unit"].value_counts()
+    assert (attempts[list(finished & set(attempts.index))] == 1).all()
+    assert not list(zoo.rglob("*.tmp"))
+    undisturbed = run(
+        experiment(zoo, **yaml_files.read(zoo / "experiment.yaml") | {"output": "inline"}),
+        backend="inline",
+    )
+    for name in ("heads", "predictions", "pairs"):
+        file = f"results/{name}/{name}.parquet"
+        assert (zoo / "output" / file).read_bytes() == (undisturbed.output / file).read_bytes()
+
+
+def test_a_killed_trial_and_cache_actor_cost_nothing(zoo: Path) -> None:
+    process = start(zoo)
+    wait_for_parts(zoo, 3, process)
+    # Tune wraps HeadTrial in a class of this name when a trial's share depends on its block.
+    killed = [kill_a_worker(process.pid, name) for name in ("ResourceTrainable", "FeatureCache")]
+    assert process.wait(timeout=300) == 0, (zoo / "log").read_text()
+    assert all(killed)
+    assert len(head_parts(zoo)) == 2 * MODELS
+
+
+def kill_a_worker(driver: int, name: str) -> bool:
+    """SIGKILL a Ray worker of this driver's own cluster whose title names an actor class."""
+    mine = descendants(driver)
+    for pid in mine:
+        try:
+            title = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+        except OSError:
+            continue
+        if title.startswith("ray::") and name in title:
+            os.kill(pid, signal.SIGKILL)
+            return True
+    return False
+
+
+def descendants(root: int) -> list[int]:
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rsplit(")", 1)[1].split()
+        except OSError:
+            continue
+        parents[int(status.parent.name)] = int(fields[1])
+    found, frontier = [], [root]
+    while frontier:
+        parent = frontier.pop()
+        children = [pid for pid, its in parents.items() if its == parent]
+        found += children
+        frontier += children
+    return found

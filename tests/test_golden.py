@@ -1,0 +1,131 @@
+"""Outputs of each room on fixed inputs. When one moves, raise its number in td_ray/versions.py.
+
+Values agree to four digits, so that other processors and library versions pass; a change that
+shows here changes results that people have on disk.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from td_ray import versions
+
+
+def points() -> tuple[Any, Any]:
+    """90 samples in 5 dimensions with 3 classes, without random numbers."""
+    grid = np.arange(90 * 5).reshape(90, 5)
+    features = np.sin(grid * 0.37) + np.cos(grid**2 * 0.11)
+    label = (features[:, 0] + 0.5 * np.sin(np.arange(90)) > 0).astype(int) + np.arange(90) % 2
+    return features, label
+
+
+def splits() -> list[Any]:
+    from td_ray.tasks import halves, validation_part
+
+    ids = np.array([f"s{number}" for number in range(90)])
+    strata = np.arange(90) % 3
+    both = halves(ids, strata, "digest", 3)
+    return [*both, validation_part(ids, strata, "digest")]
+
+
+def heads() -> list[Any]:
+    import torch
+
+    from td_ray.heads import ClassTarget, ValueTarget, fit_heads
+    from td_ray.heads.scaling import fit_scaling
+
+    features, label = points()
+    raw = torch.from_numpy(features)
+    weights = torch.ones(2, 90, dtype=torch.float64)
+    weights[1, ::3] = 0
+    found = []
+    for kind in ("column", "global", "none", "whiten"):
+        scaled = fit_scaling(raw, kind).apply(raw)
+        logistic = fit_heads(
+            "logistic", scaled, ClassTarget(torch.from_numpy(label), 3), weights, 1e-2
+        )
+        ridge = fit_heads("ridge", scaled, ValueTarget(raw[:, 1] ** 2), weights, 1e-2)
+        found += [head.scores(scaled).numpy() for head in (logistic, ridge)]
+    return found
+
+
+def measures() -> list[Any]:
+    from td_ray.measures import distance_matrix
+
+    features, label = points()
+    codes = np.stack([label, np.roll(label, 1), np.roll(label, 2)]).astype(np.uint8)
+    found = [distance_matrix("td", "classification", codes, codes)]
+    for distance in ("cosine", "mean", "none"):
+        found.append(distance_matrix("td", "regression", features.T, features.T, distance=distance))
+    return found
+
+
+def features() -> list[Any]:
+    import torch
+
+    from td_ray.zoo.networks import features_of
+
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(8, 4)
+    )
+    with torch.no_grad():
+        for number, weight in enumerate(network.parameters()):
+            weight.copy_(torch.sin(torch.arange(weight.numel()) + number).reshape(weight.shape))
+    images = points()[0][:80].reshape(25, 1, 4, 4).astype(np.float32)
+    found = []
+    for layer in ("output", "penultimate", "0"):
+        blocks = features_of(
+            network,
+            images,
+            layer,
+            prepare=torch.from_numpy,
+            device="cpu",
+            batch_size=7,
+            who="golden",
+        )
+        found.append(np.concatenate(list(blocks)))
+    return found
+
+
+ROOMS: dict[str, Callable[[], list[Any]]] = {
+    "FEATURES": features,
+    "SPLITS": splits,
+    "HEADS": heads,
+    "MEASURES": measures,
+}
+GOLDEN = Path(__file__).with_name("golden.json")
+
+
+@pytest.mark.parametrize("room", list(ROOMS))
+def test_outputs_move_only_with_their_number(room: str) -> None:
+    golden = json.loads(GOLDEN.read_text())[room]
+    assert getattr(versions, room) == golden["version"]
+    for found, expected in zip(summaries(ROOMS[room]), golden["values"], strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def summaries(compute: Callable[[], list[Any]]) -> list[list[float]]:
+    """The first values of each array, and its mean and spread."""
+    flat = [np.asarray(array, dtype=np.float64).ravel() for array in compute()]
+    return [
+        [round(float(x), 6) for x in (*array[:30], array.mean(), array.std())] for array in flat
+    ]
+
+
+def write() -> None:
+    """Take the present outputs as golden: ``python tests/test_golden.py``."""
+    golden = {
+        room: {"version": getattr(versions, room), "values": summaries(compute)}
+        for room, compute in ROOMS.items()
+    }
+    GOLDEN.write_text(json.dumps(golden, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    write()

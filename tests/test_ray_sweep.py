@@ -1,0 +1,102 @@
+"""The same sweep through Ray: equal results, and failures that cost their own rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_zoo import SAMPLES, content, experiment, write_features, write_zoo
+
+from td_ray.spec import Experiment
+from td_ray.sweep import run
+
+pytestmark = pytest.mark.ray
+
+FACTORY = """
+from torch import nn
+
+def build(explode=False):
+    if explode:
+        raise KeyError("boom")
+    return nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+"""
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Path:
+    """Feature arrays and checkpoints, some of them bad in ways that only work finds."""
+    import torch
+    from safetensors.torch import save_file
+
+    write_zoo(tmp_path)
+    ids = pd.read_csv(tmp_path / "points.csv")["id"]
+    write_features(tmp_path / "features/nan-0.npz", ids, np.full((SAMPLES, 3), np.nan))
+    inputs = np.load(tmp_path / "features/net-0.npz")["features"]
+    np.save(tmp_path / "inputs.npy", inputs)
+    (tmp_path / "networks.py").write_text(FACTORY)
+    (tmp_path / "checkpoints").mkdir()
+    for name, width in (("good", 6), ("misfit", 7)):
+        torch.manual_seed(0)
+        network = torch.nn.Sequential(
+            torch.nn.Linear(width, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3)
+        )
+        save_file(network.state_dict(), tmp_path / f"checkpoints/{name}.safetensors")
+    (tmp_path / "checkpoints/garbage.pt").write_bytes(b"not a checkpoint")
+    return tmp_path
+
+
+def wanted(folder: Path, **changes: Any) -> Experiment:
+    checkpoints = {"source": "checkpoints", "factory": "networks:build"}
+    models = [
+        *content()["models"],
+        {**checkpoints, "path": ["checkpoints/*.safetensors", "checkpoints/*.pt"]},
+        {
+            **checkpoints,
+            "path": "checkpoints/good.safetensors",
+            "name": "exploding",
+            "arguments": {"explode": True},
+        },
+    ]
+    (data,) = content()["data"]
+    return experiment(folder, models=models, data=[{**data, "inputs": "inputs.npy"}], **changes)
+
+
+def test_ray_and_inline_agree_on_results_and_failures(zoo: Path, ray_session: None) -> None:
+    on_ray = run(wanted(zoo))
+    inline = run(wanted(zoo, output="inline"), backend="inline")
+    for name in ("models", "heads", "predictions", "pairs", "failures"):
+        pd.testing.assert_frame_equal(on_ray.table(name), inline.table(name))
+    failures = on_ray.failures().drop_duplicates("model").set_index("model")["error"]
+    assert set(failures.index) == {"nan-0", "misfit", "garbage", "exploding"}
+    assert "NaN or infinite features" in failures["nan-0"]
+    assert "misfit.safetensors does not fit its factory 'networks:build'" in failures["misfit"]
+    assert "garbage.pt" in failures["garbage"]
+    assert "KeyError: 'boom'" in failures["exploding"]
+    assert (on_ray.failures()["stage"] == "features").all()
+    assert set(on_ray.heads()["model"]) == {"net-0", "net-1", "net-2", "net-3", "good"}
+
+
+def test_the_order_of_blocks_on_reused_actors_does_not_matter(zoo: Path, ray_session: None) -> None:
+    first = run(wanted(zoo)).pairs()
+    models = list(reversed(wanted(zoo).model_dump(mode="json")["models"]))
+    turned = run(wanted(zoo, output="turned").model_copy(update={"models": _parsed(zoo, models)}))
+    key = ["task", "model_a", "model_b"]
+    again = turned.pairs()
+    swap = again["model_a"] > again["model_b"]
+    other = first["model_a"] > first["model_b"]
+    for table, flip in ((again, swap), (first, other)):
+        for left, right in (("model_a", "model_b"), ("floor_a", "floor_b"), ("layer_a", "layer_b")):
+            table.loc[flip, [left, right]] = table.loc[flip, [right, left]].to_numpy()
+    columns = [*key, "value", "floor_a", "floor_b", "tdx", "excess"]
+    pd.testing.assert_frame_equal(
+        first.sort_values(key, ignore_index=True)[columns],
+        again.sort_values(key, ignore_index=True)[columns],
+    )
+
+
+def _parsed(folder: Path, models: list[dict[str, Any]]) -> Any:
+    values = wanted(folder).model_dump(mode="json")
+    return Experiment.parse({**values, "models": models}).models

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Start a Ray head on this machine: loopback only, and nobody without the token gets in.
+# Start a Ray head on this machine. The dashboard and the jobs API listen on loopback alone; Ray's
+# own ports listen on all interfaces, and answer nobody without the token.
 #
 #   clusters/workstation/start.sh && . /tmp/td-ray-6379/environment
 #   td-ray run experiment.yaml --address 127.0.0.1:6379

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from td_ray.errors import InputError, TdRayError
+from td_ray.errors import InputError, PartialMatrixWarning, TdRayError
 from td_ray.files import DigestMemory
 from td_ray.spec import Experiment, default_cache
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # errors of usage in plain lines, not in boxes
     pretty_exceptions_enable=False,
     help="How different are these networks, really? All-pairs Transferred Discrepancy on Ray.",
 )
@@ -76,9 +78,10 @@ def init(
 def plan(experiment: ExperimentPath, overrides: Overrides = None, as_json: Json = False) -> None:
     """Say what would run, what is there already, and what it costs. Spends nothing."""
     from td_ray.estimate import describe
+    from td_ray.results.parts import Parts
 
     loaded = Experiment.load(experiment, overrides or [])
-    content = describe(loaded, _plan(loaded))
+    content = describe(loaded, _plan(loaded), Parts(loaded.output_path))
     if as_json:
         typer.echo(json.dumps(content))
         return
@@ -114,6 +117,7 @@ def run(
 @app.command()
 def status(experiment: ExperimentPath, overrides: Overrides = None, as_json: Json = False) -> None:
     """Show what is done, failed and missing, from the output folder; needs no cluster."""
+    from td_ray.plan import plan_tiles
     from td_ray.results.parts import Parts
 
     loaded = Experiment.load(experiment, overrides or [])
@@ -125,6 +129,12 @@ def status(experiment: ExperimentPath, overrides: Overrides = None, as_json: Jso
         if state == "failed" and (record := parts.failure(str(unit.key)))
     ]
     counts = {state: made.count(state) for state in ("finished", "failed", "missing", "unknown")}
+    for tile in plan_tiles(made, parts):
+        if not parts.has_pairs(tile.key):
+            record = parts.failure(tile.key)
+            counts["failed" if record else "missing"] += 1
+            if record:
+                failures.append({"unit": f"pairs of {tile.task.name} {tile.head.name}", **record})
     if as_json:
         typer.echo(json.dumps({**counts, "failures": failures}))
         return
@@ -150,12 +160,17 @@ def matrix(
     if by is not None:
         frame = results.by_group(task, by, measure, head=head, data=data, value=value)
     else:
-        frame = results.matrix(task, measure, head=head, data=data, value=value)
+        with warnings.catch_warnings():
+            # the table's last line says it too
+            warnings.simplefilter("ignore", category=PartialMatrixWarning)
+            frame = results.matrix(task, measure, head=head, data=data, value=value)
         missing = frame.attrs["missing"]
         frame = frame.assign(floor=results.floors(task, measure, head=head, data=data))
         frame.attrs["missing"] = missing
     if format_ is Format.parquet and output is None:
         raise InputError("--format parquet writes a file; name it with --output")
+    if output is not None:
+        _prepare(output)
     if format_ is Format.table:
         from td_ray.terminal import matrix_text
 
@@ -177,6 +192,7 @@ def report(
 
     results = _results(experiment)
     page = output or results.output / "report.html"
+    _prepare(page)
     write_report(results, page)
     typer.echo(f"wrote {page}")
 
@@ -341,6 +357,13 @@ def _progress() -> Iterator[Reporter]:
         raise typer.Exit(130) from None
 
 
+def _prepare(output: Path) -> None:
+    """Make the folder of a file that is to be written."""
+    if output.is_dir():
+        raise InputError(f"--output {output} is a folder; name a file")
+    output.parent.mkdir(parents=True, exist_ok=True)
+
+
 def _write(text: str, output: Path | None) -> None:
     if output is None:
         typer.echo(text.rstrip("\n"))
@@ -349,16 +372,14 @@ def _write(text: str, output: Path | None) -> None:
 
 
 def _end(results: Results) -> None:
-    """Exit with 3 where units failed; their errors are named."""
-    failures = results.failures()
-    if failures.empty:
-        return
-    for _, failure in failures.head(10).iterrows():
-        who = f"{failure['model']} {failure['task']}" if failure["model"] else "a tile of pairs"
-        typer.echo(f"failed: {who} ({failure['stage']}): {failure['error']}", err=True)
-    if len(failures) > 10:
-        typer.echo(f"and {len(failures) - 10} more; see the failures table", err=True)
-    raise typer.Exit(3)
+    """Say what deserves a warning; exit with 3 where units failed, and name their errors."""
+    from td_ray.terminal import failure_lines, warning_lines
+
+    failures = failure_lines(results.failures())
+    for line in [*warning_lines(results.heads()), *failures]:
+        typer.echo(line, err=True)
+    if failures:
+        raise typer.Exit(3)
 
 
 def main() -> None:

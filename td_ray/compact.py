@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import parquet
 
 from td_ray.files import atomic
@@ -63,6 +64,8 @@ def _named_heads(unit: HeadUnit, parts: Parts) -> pa.Table:
     table = parts.read_heads(str(unit.key))
     seeds = table["seed"].to_pylist()
     table = table.filter(pa.array([seed in unit.runs for seed in seeds]))
+    keys = [(name, "ascending", "at_start") for name in ("data", "seed", "half")]
+    table = table.take(pc.sort_indices(table, sort_keys=keys))
     names = {
         "model": unit.representation.model_name,
         "layer": unit.representation.layer,

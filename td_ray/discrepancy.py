@@ -201,5 +201,5 @@ def _target(values: Array, rows: int) -> Target:
         )
     classes, codes = np.unique(array, return_inverse=True)
     if len(classes) < 2:
-        raise InputError(f"y_train has a single class, {classes[0]!r}; a task needs at least two")
+        raise InputError(f"y_train has a single class, '{classes[0]}'; a task needs at least two")
     return ClassTarget(torch.from_numpy(codes.astype(np.int64)), len(classes))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from td_ray.features import Features, FeatureStore, extract_features
+from td_ray.errors import MachineError
+from td_ray.features import (
+    Features,
+    FeatureStore,
+    extract_features,
+    features_key,
+)
+from td_ray.files import Digest, DigestMemory
 from td_ray.heads import ClassTarget, FittedHeads, ValueTarget, fit_heads
 from td_ray.heads.scaling import Scaling, fit_scaling
 from td_ray.plan import Block, HeadUnit
@@ -23,6 +30,7 @@ from td_ray.results.schemas import HEAD_PART
 from td_ray.spec import Experiment
 from td_ray.tasks import DataSet, Task, halves, validation_part
 from td_ray.zoo import PredictionSource, Representation
+from td_ray.zoo.networks import find_device
 
 OpenFeatures = Callable[[str, DataSet], Features]
 """Gives the (n, d) features of a block's representation by key, extracting them if need be."""
@@ -44,11 +52,17 @@ def run_block(
 
     Returns:
         The numbers of units that finished and that failed.
+
+    Raises:
+        OSError, MachineError: what is no unit's own trouble, such as a full disk.
     """
     torch.set_num_threads(experiment.resources.cpus_per_trial)
     scaled = ScaledFeatures(open_features, experiment.resources.device)
     failed = 0
     for unit in block.units:
+        key = str(unit.key)
+        if set(unit.runs) <= set(parts.head_files(key)):
+            continue  # finished before the process that began this block was lost
         started = time.perf_counter()
         stage = "features"
         try:
@@ -57,13 +71,15 @@ def run_block(
                 scaled.load(unit)
                 stage = "heads"
                 table = fit_unit(unit, scaled, experiment.resources.memory)
-            parts.write_heads(str(unit.key), unit.runs, table)
-            parts.clear_failure(str(unit.key))
+        except (OSError, MachineError):
+            raise  # not the unit's own trouble: it stays missing
         except Exception as error:  # one unit's trouble costs that unit alone
             failed += 1
-            parts.write_failure(str(unit.key), stage, error)
-        seconds = time.perf_counter() - started
-        parts.write_timing(str(unit.key), stage, seconds, platform.node())
+            parts.write_failure(key, stage, error)
+        else:
+            parts.write_heads(key, unit.runs, table)
+            parts.clear_failure(key)
+        parts.write_timing(key, stage, time.perf_counter() - started, platform.node())
     return len(block.units) - failed, failed
 
 
@@ -72,8 +88,7 @@ class ScaledFeatures:
 
     def __init__(self, open_features: OpenFeatures, device: str) -> None:
         self._open = open_features
-        automatic = "cuda" if torch.cuda.is_available() else "cpu"
-        self._device = torch.device(automatic if device == "auto" else device)
+        self._device = torch.device(find_device(device))
         self._raw: dict[str, Tensor] = {}
         self._scalings: dict[tuple[str, str], Scaling] = {}
         self._training: dict[tuple[str, str], Tensor] = {}
@@ -89,6 +104,10 @@ class ScaledFeatures:
             key = str(unit.features[name])
             if key not in self._raw:
                 self._raw[key] = torch.from_numpy(self._open(key, dataset))
+
+    def width(self, unit: HeadUnit) -> int:
+        """The width of the features, before scaling."""
+        return self._raw[str(unit.features[unit.task.spec.data])].shape[1]
 
     def training(self, unit: HeadUnit) -> Tensor:
         """(n_train, d) float64, scaled by the statistics of the whole training split."""
@@ -107,7 +126,7 @@ class ScaledFeatures:
         return scaling.apply(rows)
 
     def _rows(self, key: str, rows: NDArray[np.bool_]) -> Tensor:
-        return self._raw[key][torch.from_numpy(rows)].to(self._device, torch.float64)
+        return self._raw[key][torch.from_numpy(rows)].to(self._device)
 
 
 def fit_unit(unit: HeadUnit, features: ScaledFeatures, memory: int) -> pa.Table:
@@ -137,7 +156,7 @@ def fit_unit(unit: HeadUnit, features: ScaledFeatures, memory: int) -> pa.Table:
         for number, fit in enumerate(fits):
             facts = _facts(heads, number, task)
             facts |= {"train_score": train_scores[number], "score": scores[number]}
-            facts |= {"n_train": int((fit.weights > 0).sum()), "width": training.shape[1]}
+            facts |= {"n_train": int((fit.weights > 0).sum()), "width": features.width(unit)}
             row = _row(name, dataset, fit.seed, fit.half, predictions[number], task)
             rows.append(row | facts)
     return pa.Table.from_pylist(rows, schema=HEAD_PART)
@@ -218,12 +237,15 @@ def _row(
 def encode(predictions: NDArray[Any], task: Task) -> tuple[bytes, str]:
     """Store predictions (n,): codes in the smallest type, values centred in float32.
 
-    Values are centred by the training mean of the target before they lose digits.
+    Values are centred by the training mean of the target before they lose digits. Values that
+    float32 cannot hold are stored in float64.
     """
-    encoding = "float32"
+    array = predictions if task.is_classification else predictions - task.center
     if task.is_classification:
         encoding = str(np.min_scalar_type(len(task.classes) - 1))
-    array = predictions if task.is_classification else predictions - task.center
+    else:
+        fits = np.abs(array).max() < np.finfo(np.float32).max
+        encoding = "float32" if fits else "float64"
     return array.astype(np.dtype(encoding).newbyteorder("<")).tobytes(), encoding
 
 
@@ -235,6 +257,9 @@ def _stored_predictions(unit: HeadUnit, experiment: Experiment) -> pa.Table | No
     rows = []
     for name, data in unit.task.evaluation.items():
         predictions = source.predictions(experiment.folder, unit.task, data)
+        key = features_key(unit.representation, data, experiment.folder, _computed(experiment))
+        if key != unit.features[name]:
+            raise MachineError(_changed(unit.representation))
         score = _scores(predictions[None], unit.task, unit.task.evaluation_targets[name])[0]
         row = _row(name, data, None, None, predictions, unit.task)
         rows.append({**row, "score": score})
@@ -269,4 +294,27 @@ def extract_into(
     blocks = extract_features(
         representation, data, experiment.folder, resources.device, resources.batch_size
     )
-    store.write(key, blocks, representation, data)
+    unchanged = _unchanged(blocks, key, representation, data, experiment)
+    store.write(key, unchanged, representation, data)
+
+
+def _unchanged(
+    blocks: Iterator[Features],
+    key: str,
+    representation: Representation,
+    data: DataSet,
+    experiment: Experiment,
+) -> Iterator[Features]:
+    """The blocks, refused at their end if the files are no longer those that the key names."""
+    yield from blocks
+    if features_key(representation, data, experiment.folder, _computed(experiment)) != key:
+        raise MachineError(_changed(representation))
+
+
+def _computed(experiment: Experiment) -> Digest:
+    return DigestMemory(experiment.cache_path).computed
+
+
+def _changed(representation: Representation) -> str:
+    name = representation.model_name
+    return f"the files of model '{name}' changed while it was at work; run again"

@@ -15,6 +15,13 @@ class WorkError(TdRayError):
     """Something found while working on one unit; it costs that unit a row in ``failures``."""
 
 
+class MachineError(TdRayError):
+    """Trouble that is no unit's own: a device that is not there, a file changed under way.
+
+    The unit stays missing, so that the next run tries it again.
+    """
+
+
 class RunError(TdRayError):
     """Every unit of a run failed, or the run could not go on; exit code 1."""
 

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from td_ray.features import FeatureStore
-from td_ray.plan import HeadUnit, Plan
+from td_ray.plan import HeadUnit, Plan, plan_tiles
+from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
+from td_ray.tasks import DataSet
 
 FLOPS_PER_SECOND = 8e9
 COMPARISONS_PER_SECOND = 3e8
 SOFTMAX_PER_SECOND = 4e7
-ITERATIONS = 120
+ITERATIONS = 60
 WIDTH_IF_UNKNOWN = 1024
 
 
@@ -26,6 +28,8 @@ class Estimate:
     Attributes:
         heads: head fits left, halves included.
         pairs: pairs of representations, over all tasks, heads and data sets.
+        pairs_finished: those of them that are there.
+        tiles_failed: tiles of pairs whose failure is on record.
         feature_bytes: of the arrays that the plan reads, with assumed widths where unknown.
         extractions: arrays that are not in the cache.
         trial_bytes: memory that one trial may take, beyond mapped features.
@@ -35,6 +39,8 @@ class Estimate:
 
     heads: int
     pairs: int
+    pairs_finished: int
+    tiles_failed: int
     feature_bytes: int
     extractions: int
     trial_bytes: int
@@ -42,7 +48,7 @@ class Estimate:
     widths_assumed: bool
 
 
-def estimate(plan: Plan) -> Estimate:
+def estimate(plan: Plan, parts: Parts) -> Estimate:
     """Estimate what is left of a plan."""
     experiment = plan.problem.experiment
     store = FeatureStore(experiment.cache_path, experiment.resources.cache_size)
@@ -52,7 +58,7 @@ def estimate(plan: Plan) -> Estimate:
     for unit in (unit for block in plan.blocks for unit in block.units):
         known = [widths[key] for key in unit.features.values() if key in widths]
         width = known[0] if known else WIDTH_IF_UNKNOWN
-        fitted = bool(unit.features)
+        fitted = not unit.is_stored
         assumed |= fitted and not known
         for name, key in unit.features.items():
             arrays[key or (unit.number, name)] = (plan.problem.data[name].n, width)
@@ -61,10 +67,15 @@ def estimate(plan: Plan) -> Estimate:
         rows = len(unit.task.train_target)
         trial = max(trial, 3 * 8 * rows * width + experiment.resources.memory)
     pairs = count_pairs(plan)
-    seconds += pairs * (1 + 2 * len(experiment.seeds)) * _examples(plan) / COMPARISONS_PER_SECOND
+    tiles = plan_tiles(plan, parts)
+    there = sum(len(tile.pairs) for tile in tiles if parts.has_pairs(tile.key))
+    compared = 1 + 2 * len(experiment.seeds)
+    seconds += (pairs - there) * compared * _examples(plan) / COMPARISONS_PER_SECOND
     return Estimate(
         heads=heads,
         pairs=pairs,
+        pairs_finished=there,
+        tiles_failed=sum(parts.failure(tile.key) is not None for tile in tiles),
         feature_bytes=sum(4 * rows * width for rows, width in arrays.values()),
         extractions=sum(key not in widths for key in arrays),
         trial_bytes=trial if heads else 0,
@@ -89,6 +100,17 @@ def count_pairs(plan: Plan) -> int:
     return total
 
 
+def _samples(data: DataSet) -> dict[str, Any]:
+    train, evaluation = int(data.training.sum()), int(data.evaluation.sum())
+    return {
+        "data": data.name,
+        "train": train,
+        "evaluation": evaluation,
+        "neither": data.n - train - evaluation,
+        "stratified": data.strata is not None,
+    }
+
+
 def _examples(plan: Plan) -> float:
     sizes = [len(data.evaluation_ids) for data in plan.problem.data.values()]
     return sum(sizes) / len(sizes)
@@ -111,15 +133,16 @@ def _seconds(unit: HeadUnit, width: int) -> float:
     return (fits + bool(grid)) * once
 
 
-def describe(experiment: Experiment, plan: Plan) -> dict[str, Any]:
+def describe(experiment: Experiment, plan: Plan, parts: Parts) -> dict[str, Any]:
     """The plan as JSON: counts, states, estimate."""
-    left = estimate(plan)
+    left = estimate(plan, parts)
     return {
         "experiment": experiment.name,
         "output": str(experiment.output_path),
         "representations": len(plan.problem.representations),
         "models": len({item.model_name for item in plan.problem.representations}),
         "tasks": len(plan.problem.tasks),
+        "samples": [_samples(data) for data in plan.problem.data.values()],
         "units": len(plan.units),
         "finished": plan.count("finished"),
         "failed": plan.count("failed"),

@@ -35,6 +35,7 @@ def explain(
     )
     detail, place = details[first], places[first]
     message = detail["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
+    message = re.sub(r"^(Tuple|Value) should have at least 1 item.*", "this list is empty", message)
     message = re.sub(r"a valid dictionary or instance of \w+", "a mapping", message)
     if detail["type"] == "extra_forbidden":
         known = keys_beside(place, content)

@@ -116,7 +116,8 @@ class FeatureStore:
             if key not in self._verified and sha256(self.path(key)) != self._written(key):
                 self.remove(key)
                 return False
-            os.utime(self._about(key))
+            with suppress(PermissionError):  # another user's entry in a shared cache
+                os.utime(self._about(key))
         except FileNotFoundError:  # another process has just dropped it
             return False
         self._verified.add(key)
@@ -144,6 +145,8 @@ class FeatureStore:
             }
             write_json(place / "about.json", about)
             place.chmod(0o755)  # a temporary folder is its owner's alone; the cache is shared
+            if not self.has(key):
+                self.remove(key)  # what is left of an entry that lost one of its files
             try:
                 place.rename(self._root / key)
             except OSError:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import platform
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -49,6 +52,28 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process; the hold ends with the process, however that ends.
+
+    Raises:
+        InputError: another process holds it; the message names it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise InputError(
+                f"{folder} is in use by another run ({file.read().strip()}); wait for it, or end it"
+            ) from None
+        file.truncate(0)
+        file.write(f"pid {os.getpid()} on {platform.node()}\n")
+        file.flush()
+        yield
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON object atomically, keys sorted."""
     with atomic(path) as temporary:
@@ -84,7 +109,8 @@ def reading(path: Path, what: str = "") -> Iterator[None]:
 
 def one_line(error: BaseException, longest: int = 400) -> str:
     """An error's text in one line, cut where it goes on and on."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))  # some libraries colour their errors
+    text = " ".join(plain.split()) or type(error).__name__
     return text if len(text) <= longest else text[: longest - 3] + "..."
 
 

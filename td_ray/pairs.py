@@ -29,6 +29,7 @@ from td_ray.results.parts import Parts
 from td_ray.results.schemas import PAIR_PART
 
 NO_DIRECTION = "a head predicts a constant, which has no direction"
+NO_DIRECTION_HALF = "a head fitted on half the training split predicts a constant"
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,14 @@ class Predictions:
         full: (M, n) of heads on the full training split.
         seeded: (M,) bool, False for stored predictions, which have no halves.
         half_a, half_b: (R, S, n) of the S seeded ones.
+        samples: digest of the samples' ids in their order.
     """
 
     full: NDArray[Any]
     seeded: NDArray[np.bool_]
     half_a: NDArray[Any]
     half_b: NDArray[Any]
+    samples: str
 
 
 def run_tile(tile: Tile, seeds: Sequence[int], parts: Parts) -> None:
@@ -54,8 +57,12 @@ def run_tile(tile: Tile, seeds: Sequence[int], parts: Parts) -> None:
         rows = read_predictions(tile.rows, tile.data, seeds, parts)
         same = tile.rows == tile.columns
         columns = rows if same else read_predictions(tile.columns, tile.data, seeds, parts)
+        if rows.samples != columns.samples:
+            raise WorkError(f"rows and columns were evaluated on other samples of '{tile.data}'")
         parts.write_pairs(tile.key, _table(tile, rows, columns))
         parts.clear_failure(tile.key)
+    except OSError:
+        raise  # such as a full disk: the tile stays missing
     except Exception as error:  # one tile's trouble costs that tile alone
         parts.write_failure(tile.key, "pairs", error)
     parts.write_timing(tile.key, "pairs", time.perf_counter() - started, platform.node())
@@ -70,15 +77,15 @@ def read_predictions(
         WorkError: members that were evaluated on other samples.
     """
     full, half_a, half_b, seeded = [], [], [], []
-    digest: str | None = None
+    samples = ""
     names = ["data", "seed", "half", "encoding", "predictions", "ids_digest"]
     for member in members:
         found: dict[tuple[int | None, str | None], NDArray[Any]] = {}
         for row in parts.read_heads(member.unit, names).to_pylist():
             if row["data"] != data:
                 continue
-            digest = digest or row["ids_digest"]
-            if row["ids_digest"] != digest:
+            samples = samples or row["ids_digest"]
+            if row["ids_digest"] != samples:
                 raise WorkError(f"unit {member.unit} was evaluated on other samples of '{data}'")
             found[row["seed"], row["half"]] = _decode(row["predictions"], row["encoding"])
         full.append(found[None, None])
@@ -86,12 +93,14 @@ def read_predictions(
         if len(found) > 1:
             half_a.append([found[seed, "a"] for seed in seeds])
             half_b.append([found[seed, "b"] for seed in seeds])
-    return Predictions(np.stack(full), np.array(seeded), _by_seed(half_a), _by_seed(half_b))
+    halves = (_by_seed(half_a), _by_seed(half_b))
+    return Predictions(np.stack(full), np.array(seeded), *halves, samples)
 
 
 def _decode(stored: bytes, encoding: str) -> NDArray[Any]:
     array: NDArray[Any] = np.frombuffer(stored, dtype=np.dtype(encoding).newbyteorder("<"))
-    return array
+    # small distances between values are differences of nearly equal numbers
+    return array.astype(np.float64) if array.dtype.kind == "f" else array
 
 
 def _by_seed(members: list[list[NDArray[Any]]]) -> NDArray[Any]:
@@ -122,7 +131,7 @@ def _table(tile: Tile, rows: Predictions, columns: Predictions) -> pa.Table:
         "excess": _nullable(excess[a, b]),
         "n_examples": np.full(len(a), rows.full.shape[1]),
         "n_seeds": n_seeds.astype(np.int32),
-        "reason": [NO_DIRECTION if missing else None for missing in np.isnan(value)],
+        "reason": _reasons(value, tdx[a, b], both),
     }
     arrays = [
         pa.array(columns_of_table[field.name], field.type)
@@ -131,6 +140,16 @@ def _table(tile: Tile, rows: Predictions, columns: Predictions) -> pa.Table:
         for field in PAIR_PART
     ]
     return pa.Table.from_arrays(arrays, schema=PAIR_PART)
+
+
+def _reasons(
+    value: NDArray[np.float64], tdx: NDArray[np.float64], seeded: NDArray[np.bool_]
+) -> list[str | None]:
+    """Why a value, or what comes of the halves, is null; stored predictions have no halves."""
+    return [
+        NO_DIRECTION if headline else NO_DIRECTION_HALF if half else None
+        for headline, half in zip(np.isnan(value), np.isnan(tdx) & seeded, strict=True)
+    ]
 
 
 def _floors(predictions: Predictions, distance: Any) -> NDArray[np.float64]:

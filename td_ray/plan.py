@@ -34,7 +34,7 @@ class HeadUnit:
         key: fingerprint of all that decides the heads but the runs; None where a digest of a
             large file is not known yet.
         number: of the representation.
-        features: key of the features by data set; empty for stored predictions.
+        features: key of the features (or stored predictions) by data set.
         runs: those to fit: None for the full training split, and seeds.
     """
 
@@ -46,12 +46,16 @@ class HeadUnit:
     features: Mapping[str, str | None]
     runs: tuple[Run, ...]
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether the predictions are there already, and no head is fitted."""
+        return isinstance(self.representation.model, PredictionSource)
+
 
 @dataclass(frozen=True)
 class Block:
     """The missing units of one representation on one data set; they share its features."""
 
-    name: str
     units: tuple[HeadUnit, ...]
 
     @property
@@ -129,14 +133,14 @@ def _units_of(
     problem: Problem, representation: Representation, number: int, digest: Digest
 ) -> Iterable[HeadUnit]:
     folder = problem.experiment.folder
-    keys = {
-        name: features_key(representation, data, folder, digest)
-        for name, data in problem.data.items()
-    }
+    keys: dict[str, str | None] = {}
     for task in problem.tasks:
         if not problem.has_task(representation, task):
             continue
-        used = {name: keys[name] for name in dict.fromkeys((task.spec.data, *task.evaluation))}
+        for name in representation.model.data_sets(task.spec):
+            if name not in keys:
+                keys[name] = features_key(representation, problem.data[name], folder, digest)
+        used = {name: keys[name] for name in representation.model.data_sets(task.spec)}
         for head in problem.experiment.heads_for(task.spec):
             yield _unit(problem, representation, number, task, head, used)
 
@@ -151,7 +155,7 @@ def _unit(
 ) -> HeadUnit:
     is_stored = isinstance(representation.model, PredictionSource)
     evaluated = {name: used[name] for name in task.evaluation}
-    fitted = [] if is_stored else [used[task.spec.data], head.model_dump(exclude={"name"})]
+    fitted = [] if is_stored else [used[task.spec.data], _identity(head)]
     key = None
     if all(used.values()):
         key = fingerprint(
@@ -165,9 +169,14 @@ def _unit(
                 task.name if is_stored else None,
             ]
         )
-    features = {} if is_stored else used
     runs: tuple[Run, ...] = (None,) if is_stored else (None, *problem.experiment.seeds)
-    return HeadUnit(key, number, representation, task, head, features, runs)
+    return HeadUnit(key, number, representation, task, head, used, runs)
+
+
+def _identity(head: HeadSpec) -> dict[str, object]:
+    """What of a head decides its fit: not its name, nor its tasks, nor the order of a grid."""
+    l2 = sorted(head.l2) if isinstance(head.l2, tuple) else head.l2
+    return {**head.model_dump(exclude={"name", "targets"}), "l2": l2}
 
 
 def _state(unit: HeadUnit, parts: Parts) -> tuple[State, HeadUnit | None]:
@@ -185,10 +194,10 @@ def _state(unit: HeadUnit, parts: Parts) -> tuple[State, HeadUnit | None]:
 
 
 def _blocks(units: Iterable[HeadUnit]) -> tuple[Block, ...]:
-    grouped: dict[str, list[HeadUnit]] = defaultdict(list)
+    grouped: dict[tuple[int, str], list[HeadUnit]] = defaultdict(list)
     for unit in units:
-        grouped[f"{unit.representation.name} on {unit.task.spec.data}"].append(unit)
-    return tuple(Block(name, tuple(group)) for name, group in grouped.items())
+        grouped[unit.number, unit.task.spec.data].append(unit)
+    return tuple(Block(tuple(group)) for group in grouped.values())
 
 
 def plan_tiles(plan: Plan, parts: Parts) -> list[Tile]:

@@ -11,11 +11,16 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import cast
 
+import numpy as np
+
 from td_ray.errors import InputError
 from td_ray.registry import closest
 from td_ray.spec import Experiment
-from td_ray.tasks import DataSet, DataSource, Task, resolve_tasks
-from td_ray.zoo import PredictionSource, Representation, resolve_representations
+from td_ray.tasks import DataSet, DataSource, Task, halves, resolve_tasks
+from td_ray.zoo import Representation, resolve_representations
+
+# With more samples outside the largest class, a half without any of them does not happen.
+FEW = 64
 
 
 @dataclass(frozen=True)
@@ -38,11 +43,8 @@ class Problem:
         return WantedPairs(self.experiment.pairs)
 
     def has_task(self, representation: Representation, task: Task) -> bool:
-        """Whether a representation takes part in a task; stored predictions name their own."""
-        tasks = getattr(representation.model, "tasks", ())
-        return not isinstance(representation.model, PredictionSource) or (
-            not tasks or task.name in tasks
-        )
+        """Whether a representation takes part in a task."""
+        return representation.model.takes(task.name)
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,34 @@ def resolve(experiment: Experiment) -> Problem:
         if entry.name in used
     }
     tasks = tuple(resolve_tasks(experiment.tasks, data))
+    for task in tasks:
+        _check_halves(task, experiment.seeds)
     everything = resolve_representations(experiment)
     wanted = WantedPairs(experiment.pairs)
     _check_globs(wanted, everything)
     representations = tuple(item for item in everything if wanted.needs(item))
     _check_representations(experiment, representations, data)
     return Problem(experiment, data, tasks, representations)
+
+
+def _check_halves(task: Task, seeds: tuple[int, ...]) -> None:
+    """Refuse a cut that leaves one class alone in a half: there is nothing to tell apart."""
+    if not task.is_classification:
+        return
+    counts = np.bincount(task.train_target)
+    if counts.sum() - counts.max() > FEW:
+        return
+    data = task.data
+    ids = data.ids[data.training]
+    strata = None if data.strata is None else data.strata[data.training]
+    for seed in seeds:
+        for half in halves(ids, strata, data.split_digest, seed):
+            if len(np.unique(task.train_target[half])) < 2:
+                raise InputError(
+                    f"task '{task.name}': with seed {seed} a half of the training split has a "
+                    f"single class; stratify data set '{data.name}' by '{task.spec.target}', use "
+                    "other seeds, or seeds: 0 for no noise floor"
+                )
 
 
 def _check_globs(wanted: WantedPairs, representations: list[Representation]) -> None:
@@ -111,8 +135,11 @@ def _check_representations(
             if name not in task_names:
                 hint = closest(name, task_names)
                 raise InputError(f"model '{item.model_name}': no task is called '{name}': {hint}")
+        tasks = [task for task in experiment.tasks if item.model.takes(task.name)]
         for dataset in data.values():
+            users = [task.name for task in tasks if dataset.name in item.model.data_sets(task)]
             try:
-                item.model.check(experiment.folder, dataset, item.layer)
+                if users:
+                    item.model.check(experiment.folder, dataset, users)
             except InputError as error:
                 raise InputError(f"model '{item.model_name}': {error}") from None

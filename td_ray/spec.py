@@ -18,8 +18,10 @@ from pydantic import (
     ConfigDict,
     Field,
     SerializeAsAny,
+    SerializerFunctionWrapHandler,
     ValidationError,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -77,8 +79,18 @@ class Split(Frozen):
     test: str | Annotated[float, Field(gt=0, lt=1)] | None = None
     seed: int = 0
 
+    @model_serializer(mode="wrap")
+    def _what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Only the keys that were given, since some exclude each other."""
+        values: dict[str, Any] = whole(self)
+        return {name: value for name, value in values.items() if name in self.model_fields_set}
+
     @model_validator(mode="after")
     def _column_or_share(self) -> Self:
+        if self.column is None and "train" in self.model_fields_set:
+            raise ValueError("a word for 'train' needs the 'column' that holds it")
+        if self.column is not None and "seed" in self.model_fields_set:
+            raise ValueError("a 'column' gives the split, so there is nothing for 'seed' to draw")
         if self.column is None and isinstance(self.test, str):
             raise ValueError("a word for 'test' needs the 'column' that holds it")
         if self.column is not None and isinstance(self.test, float):
@@ -181,6 +193,8 @@ class HeadSpec(Frozen):
             raise ValueError("a logistic head takes labels; use kind 'ridge' for regression")
         if isinstance(self.l2, tuple) and not self.l2:
             raise ValueError("'l2' is an empty grid; give at least one penalty")
+        if isinstance(self.l2, tuple) and len(set(self.l2)) < len(self.l2):
+            raise ValueError("a penalty is twice in the grid 'l2'")
         return self
 
 
@@ -288,8 +302,8 @@ class Experiment(Frozen):
     @field_validator("seeds")
     @classmethod
     def _distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(value)) < len(value) or any(seed < 0 for seed in value):
-            raise ValueError("seeds are distinct whole numbers from 0")
+        if len(set(value)) < len(value) or any(not 0 <= seed < 2**31 for seed in value):
+            raise ValueError("seeds are distinct whole numbers from 0 to 2147483647")
         return tuple(sorted(value))
 
     @field_validator("measures")
@@ -319,7 +333,8 @@ class Experiment(Frozen):
                     raise ValueError(f"task '{task.name}': no data set is called '{name}': {hint}")
             if not self.heads_for(task):
                 raise ValueError(
-                    f"task '{task.name}' is {task.kind}, and no head has it in its 'targets'"
+                    f"task '{task.name}' is {task.kind}, and no head serves it: add "
+                    f"{{kind: {'ridge' if task.kind == 'regression' else 'logistic'}}} to 'heads'"
                 )
         return self
 
@@ -330,7 +345,7 @@ class Experiment(Frozen):
     @property
     def output_path(self) -> Path:
         """Where parts and results go."""
-        return self.folder / self.output
+        return Path(os.path.normpath(self.folder / self.output))
 
     @property
     def cache_path(self) -> Path:

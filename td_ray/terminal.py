@@ -10,6 +10,9 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
+# A table that is cut to the terminal's width loses the names of its rows first.
+WIDER_THAN_ANY = 100_000
+
 
 def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print mappings as a table; a key that a row lacks is left empty."""
@@ -27,9 +30,10 @@ def print_plan(plan: Mapping[str, Any]) -> None:
     lines = {
         "models": f"{plan['models']} ({plan['representations']} representations)",
         "tasks": plan["tasks"],
+        "samples": "; ".join(map(_samples, plan["samples"])),
         "units of heads": _states(plan),
         "heads to fit": f"{plan['heads']:,}",
-        "pairs": f"{plan['pairs']:,}",
+        "pairs": f"{plan['pairs']:,}, {plan['pairs_finished']:,} there already",
         "features": _features(plan),
         "memory": f"up to {plan['trial_bytes'] / 2**30:.1f} GiB a trial",
         "time": f"roughly {_duration(plan['core_seconds'])} on one core, "
@@ -52,6 +56,12 @@ def _states(plan: Mapping[str, Any]) -> str:
     }
     words += [f"{plan[state]} {note}" for state, note in notes.items() if plan[state]]
     return ": ".join([words[0], ", ".join(words[1:])])
+
+
+def _samples(data: Mapping[str, Any]) -> str:
+    text = f"{data['data']}: {data['train']:,} to train on, {data['evaluation']:,} held out"
+    text += f", {data['neither']:,} in neither split" if data["neither"] else ""
+    return text if data["stratified"] else f"{text}, cut without regard to classes"
 
 
 def _features(plan: Mapping[str, Any]) -> str:
@@ -77,17 +87,40 @@ def matrix_text(frame: pd.DataFrame, title: str, value: str) -> str:
         table.add_column(str(name), justify="right", no_wrap=True)
     for label, row in frame.iterrows():
         table.add_row(str(label), *(_number(number) for number in row))
-    note = "floor: the same network's heads on two halves of the training split"
-    if value != "value":
-        note += f"; {value} is at half the training split too"
+    note = "floor: between heads of one network, fitted on two halves of the training split"
+    note += f"; {value} is at half size too" if value != "value" else " (compare it with tdx)"
     if frame.attrs.get("missing"):
         note += f"; {frame.attrs['missing']} pairs have no value (-)"
     text = io.StringIO()
-    console = Console(file=text, width=max(80, 12 * (len(frame.columns) + 2)), highlight=False)
+    console = Console(file=text, width=WIDER_THAN_ANY, highlight=False)
     console.print(title)
     console.print(table)
     console.print(note, style="dim")
     return text.getvalue()
+
+
+def warning_lines(heads: pd.DataFrame) -> list[str]:
+    """What a table of heads warns of: penalties that wanted a wider grid."""
+    edge = heads[heads["penalty_at_edge"].eq(True)].drop_duplicates(["model", "task", "head"])
+    if edge.empty:
+        return []
+    first = edge.iloc[0]
+    return [
+        f"warning: {len(edge)} penalties were chosen at the edge of their grid, such as "
+        f"{first['penalty']:g} for '{first['model']}' on '{first['task']}'; widen 'l2'"
+    ]
+
+
+def failure_lines(failures: pd.DataFrame) -> list[str]:
+    """The first failures, a line each."""
+    lines = []
+    for failure in failures.head(10).to_dict("records"):
+        model = failure["model"]
+        who = f"{model} {failure['task']}" if isinstance(model, str) else "a tile of pairs"
+        lines.append(f"failed: {who} ({failure['stage']}): {failure['error']}")
+    if len(failures) > 10:
+        lines.append(f"and {len(failures) - 10} more; see the failures table")
+    return lines
 
 
 def _cell(value: Any) -> str:
@@ -95,4 +128,4 @@ def _cell(value: Any) -> str:
 
 
 def _number(number: float) -> str:
-    return "-" if pd.isna(number) else f"{number:.4f}"
+    return "-" if pd.isna(number) else f"{round(number, 4) + 0.0:.4f}"  # no negative zero

@@ -116,3 +116,27 @@ def descendants(root: int) -> list[int]:
         found += children
         frontier += children
     return found
+
+
+def test_an_interrupt_ends_the_run_and_says_how_to_go_on(zoo: Path) -> None:
+    process = start(zoo)
+    wait_for_parts(zoo, 3, process)
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) == 130
+    assert "interrupted; the same command goes on from here" in (zoo / "log").read_text()
+    assert "pairs" not in (zoo / "log").read_text()
+    before = head_parts(zoo)
+    assert 3 <= len(before) < 2 * MODELS
+    process = start(zoo)
+    assert process.wait(timeout=300) == 0, (zoo / "log").read_text()
+    after = head_parts(zoo)
+    assert {path: after[path] for path in before} == before
+
+
+def test_a_second_run_on_the_same_folder_is_refused(zoo: Path) -> None:
+    first = start(zoo)
+    wait_for_parts(zoo, 1, first)
+    second = start(zoo)
+    assert second.wait(timeout=60) == 2
+    assert f"in use by another run (pid {first.pid} on" in (zoo / "log").read_text()
+    assert first.wait(timeout=300) == 0, (zoo / "log").read_text()

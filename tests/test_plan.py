@@ -39,7 +39,8 @@ def test_heads_grow_with_models_and_pairs_with_their_square(zoo: Path) -> None:
     assert len(plan.units) == 4 * 2
     assert len(plan.blocks) == 4
     assert count_pairs(plan) == 2 * 6
-    content = describe(plan.problem.experiment, plan)
+    wanted = plan.problem.experiment
+    content = describe(wanted, plan, Parts(wanted.output_path))
     assert content["heads"] == 4 * 2 * (1 + 2 * 2)
     assert content["missing"] == 8
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from small_zoo import SAMPLES, content, experiment, write_features, write_zoo
 
+from td_ray.errors import InputError, MachineError
 from td_ray.spec import Experiment
 from td_ray.sweep import run
 
@@ -100,3 +102,31 @@ def test_the_order_of_blocks_on_reused_actors_does_not_matter(zoo: Path, ray_ses
 def _parsed(folder: Path, models: list[dict[str, Any]]) -> Any:
     values = wanted(folder).model_dump(mode="json")
     return Experiment.parse({**values, "models": models}).models
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        ({"cpus_per_trial": 1000}, "cpus_per_trial is 1000, and no node has more than"),
+        ({"gpus_per_extraction": 64}, "gpus_per_extraction is 64, and no node has more than"),
+    ],
+)
+def test_a_share_that_no_node_has_is_refused(
+    zoo: Path, ray_session: None, share: dict[str, int], words: str
+) -> None:
+    """Ray would wait for such a node for ever."""
+    with pytest.raises(InputError, match=words):
+        run(wanted(zoo, resources=share))
+
+
+def test_trouble_of_a_machine_is_no_failure_of_a_unit(zoo: Path, ray_session: None) -> None:
+    """A folder that cannot be written ends the run; nothing is held against the units."""
+    run(wanted(zoo), backend="inline")
+    shutil.rmtree(zoo / "output/parts")
+    (zoo / "output/parts").mkdir()
+    (zoo / "output/parts/heads").write_text("in the way")
+    with pytest.raises(MachineError, match="parts/heads"):
+        run(wanted(zoo))
+    (zoo / "output/parts/heads").unlink()
+    assert set(run(wanted(zoo)).failures()["model"]) == {"nan-0", "misfit", "garbage", "exploding"}
+    assert not list((zoo / "output").glob(".tune*"))

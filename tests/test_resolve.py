@@ -132,6 +132,9 @@ def test_stored_predictions_name_their_tasks(folder: Path) -> None:
     assert [problem.has_task(model, task) for task in problem.tasks] == [True, False]
     with pytest.raises(InputError, match="model 'p': no task is called 'specie': did you mean"):
         resolved(folder, models=[{**entry, "tasks": ["specie"]}])
+    with pytest.raises(InputError, match=r"model 'p': .*p\.parquet has no column 'size'"):
+        resolved(folder, models=[{**entry, "tasks": []}])
+    evaluated[["id", "species", "size"]].to_parquet(folder / "p.parquet")
     everything = resolved(folder, models=[{**entry, "tasks": []}])
     assert everything.has_task(everything.representations[0], everything.tasks[1])
 

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet
 import pytest
-from small_zoo import SAMPLES, experiment, write_features, write_zoo
+from small_zoo import SAMPLES, content, experiment, write_features, write_zoo
 
 from td_ray import pairwise_discrepancy
-from td_ray.errors import PartialMatrixWarning, RunError
+from td_ray.errors import InputError, MachineError, PartialMatrixWarning, RunError
 from td_ray.results.schemas import TABLES
 from td_ray.results.tables import Results, open_results
 from td_ray.sweep import run
@@ -371,3 +371,135 @@ def test_groups_of_models_with_and_without_metadata(zoo: Path) -> None:
     named = results.by_group("species", "kind")
     assert list(named.columns) == ["floor (group)", "(none)", "floor"]
     assert named.loc["(none)", "floor"] == results.floors("species").iloc[2:].mean()
+
+
+def test_a_full_disk_is_no_failure_of_a_unit(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from td_ray.results.parts import Parts
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Parts, "write_heads", full)
+        with pytest.raises(OSError, match="No space left"):
+            run(experiment(zoo), backend="inline")
+    assert run(experiment(zoo), backend="inline").failures().empty
+
+
+def test_a_device_that_is_not_there_is_no_failure_of_a_unit(zoo: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    with pytest.raises(MachineError, match="no CUDA device"):
+        run(experiment(zoo, resources={"device": "cuda"}), backend="inline")
+    assert run(experiment(zoo), backend="inline").failures().empty
+
+
+def test_a_file_that_changes_under_way_is_refused(
+    zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its features would answer for the bytes that were there while planning."""
+    from td_ray.zoo.feature_arrays import FeatureArrays
+
+    path = zoo / "features/net-2.npz"
+    original = path.read_bytes()
+    extract = FeatureArrays.extract
+
+    def meddle(self: Any, *arguments: Any, **options: Any) -> Any:
+        if self.name == "net-2":
+            path.write_bytes((zoo / "features/net-0.npz").read_bytes())
+        return extract(self, *arguments, **options)
+
+    with monkeypatch.context() as meddling:
+        meddling.setattr(FeatureArrays, "extract", meddle)
+        with pytest.raises(MachineError, match="'net-2' changed while it was at work"):
+            run(experiment(zoo), backend="inline")
+    path.write_bytes(original)
+    results = run(experiment(zoo), backend="inline")
+    assert results.failures().empty
+    fresh = experiment(zoo, output="fresh", resources={"cache": str(zoo / "other")})
+    pd.testing.assert_frame_equal(results.pairs(), run(fresh, backend="inline").pairs())
+
+
+def test_a_block_that_starts_again_repeats_no_finished_unit(zoo: Path) -> None:
+    from td_ray.engine import open_from_store, run_block
+    from td_ray.features import FeatureStore
+    from td_ray.files import DigestMemory
+    from td_ray.plan import make_plan
+    from td_ray.resolve import resolve
+    from td_ray.results.manifest import read_manifest
+    from td_ray.results.parts import Parts
+
+    wanted = experiment(zoo)
+    parts = Parts(wanted.output_path)
+    digest = DigestMemory(wanted.cache_path).computed
+    plan = make_plan(resolve(wanted), read_manifest(wanted.output_path, wanted), parts, digest)
+    store = FeatureStore(wanted.cache_path, wanted.resources.cache_size)
+    block = plan.blocks[0]
+    opened = open_from_store(block, wanted, store)
+    assert run_block(block, wanted, parts, opened) == (2, 0)
+    before = parts_of(zoo)
+    assert run_block(block, wanted, parts, opened) == (2, 0)
+    assert parts_of(zoo) == before
+
+
+def test_a_folder_in_use_is_refused(zoo: Path) -> None:
+    from td_ray.files import held
+
+    with held(zoo / "output"), pytest.raises(InputError, match=r"in use by another run \(pid \d+"):
+        run(experiment(zoo), backend="inline")
+    assert run(experiment(zoo), backend="inline").failures().empty
+
+
+def test_one_model_has_a_matrix_of_one(zoo: Path) -> None:
+    models = [{"source": "features", "path": "features/net-0.npz"}]
+    results = run(experiment(zoo, models=models), backend="inline")
+    assert results.matrix("species").to_numpy().tolist() == [[0.0]]
+
+
+def test_metadata_called_like_a_column_is_kept(zoo: Path) -> None:
+    models = run(experiment(zoo), backend="inline").models()
+    assert models["number"].tolist() == models["metadata.number"].tolist() == [0, 1, 2, 3]
+
+
+def test_a_half_whose_head_is_constant_gives_a_reason(zoo: Path) -> None:
+    """The full split tells the feature's direction, one half sees it constant."""
+    from td_ray.resolve import resolve
+    from td_ray.tasks import halves
+
+    wanted = experiment(zoo, seeds=1)
+    data = resolve(wanted).tasks[0].data
+    assert data.strata is not None
+    train = np.flatnonzero(data.training)
+    first, _ = halves(data.ids[train], data.strata[train], data.split_digest, 0)
+    features = np.random.default_rng(0).normal(size=(SAMPLES, 1))
+    features[train[first]] = 0.0
+    write_features(zoo / "features/half-0.npz", data.ids, features)
+    results = run(experiment(zoo, seeds=1), backend="inline")
+    pairs = results.pairs().query("task == 'size' and model_a == 'half-0'")
+    assert pairs["value"].notna().all()
+    assert pairs[["floor_a", "tdx", "excess"]].isna().all(axis=None)
+    assert pairs["reason"].str.contains("half the training split").all()
+
+
+def test_whitening_sees_through_the_rounding_of_float32(zoo: Path) -> None:
+    """A map to more dimensions adds no information, so nothing may change."""
+    with np.load(zoo / "features/net-0.npz") as arrays:
+        ids, features = arrays["id"], arrays["features"]
+    wider = features.astype(float) @ np.random.default_rng(0).normal(size=(features.shape[1], 40))
+    write_features(zoo / "features/wide-0.npz", ids, wider)
+    heads = [
+        {"kind": "logistic", "scaling": "whiten"},
+        {"kind": "ridge", "scaling": "whiten"},
+    ]
+    results = run(experiment(zoo, heads=heads), backend="inline")
+    assert results.matrix("species").loc["wide-0", "net-0"] == 0
+    assert results.matrix("size").loc["wide-0", "net-0"] == pytest.approx(0, abs=1e-8)
+
+
+def test_many_seeds_have_parts_with_short_names(zoo: Path) -> None:
+    seeds = list(range(0, 200, 2))
+    run(experiment(zoo, seeds=seeds, models=content()["models"]), backend="inline")
+    again = run(experiment(zoo, seeds=[*seeds, 201]), backend="inline")
+    assert len(again.heads()) == 4 * 2 * (1 + 2 * 101)

@@ -16,6 +16,12 @@ GPUS=${GPUS:-}                          # default: all
 set -euo pipefail
 umask 077
 mkdir -p "$FOLDER"
+# Whoever else could have made this folder could have put a token of theirs into it.
+if [ -L "$FOLDER" ] || [ ! -O "$FOLDER" ]; then
+    echo "$FOLDER is not a folder of yours; name another with FOLDER=..." >&2
+    exit 1
+fi
+chmod 700 "$FOLDER"
 
 if [ -f "$FOLDER/pid" ] && kill -0 "$(cat "$FOLDER/pid")" 2>/dev/null; then
     echo "a head runs already (pid $(cat "$FOLDER/pid")); stop it with PORT=$PORT stop.sh" >&2

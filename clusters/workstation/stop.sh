@@ -18,7 +18,7 @@ for signal in TERM KILL; do
     for _ in $(seq 20); do
         if [ -z "$(living)" ]; then
             rm -f "$FOLDER/pid"
-            echo "stopped"
+            echo "stopped; now: unset RAY_ADDRESS RAY_AUTH_MODE RAY_AUTH_TOKEN_PATH"
             exit 0
         fi
         sleep 0.25

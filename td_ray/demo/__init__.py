@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from td_ray.errors import RunError
-from td_ray.files import atomic
+from td_ray.errors import InputError, RunError
+from td_ray.files import atomic, fingerprint, sha256
 from td_ray.results.tables import Results
 from td_ray.spec import Experiment
 from td_ray.sweep import run
@@ -76,12 +76,19 @@ def load(folder: Path) -> Experiment:
 
 
 def write_inputs(folder: Path) -> None:
-    """Write the experiment and its data set."""
+    """Write the experiment and its data set.
+
+    Raises:
+        InputError: the folder holds another experiment.
+    """
     import numpy as np
     import pandas as pd
 
     from td_ray.demo.train import digits_table
 
+    path = folder / "experiment.yaml"
+    if path.exists() and path.read_text(encoding="utf-8") != EXPERIMENT:
+        raise InputError(f"{path} is not the demo's; name another folder with --output")
     digits = digits_table()
     columns = {
         "id": digits.ids,
@@ -93,14 +100,25 @@ def write_inputs(folder: Path) -> None:
         pd.DataFrame(columns).to_csv(temporary, index=False)
     with atomic(folder / "images.npy") as temporary, temporary.open("wb") as file:
         np.save(file, digits.images)
-    with atomic(folder / "experiment.yaml") as temporary:
+    with atomic(path) as temporary:
         temporary.write_text(EXPERIMENT, encoding="utf-8")
 
 
 def missing_networks(folder: Path) -> list[tuple[str, int, Path]]:
-    """Strategy, pretraining seed and file of the networks that are still to be trained."""
+    """Strategy, pretraining seed and file of the networks that are still to be trained.
+
+    Networks that another recipe trained do not count.
+    """
+    from td_ray.demo import networks, train
     from td_ray.demo.train import STRATEGIES
 
+    recipe = fingerprint([sha256(Path(str(module.__file__))) for module in (networks, train)])
+    note = folder / "zoo" / "recipe.txt"
+    if not note.is_file() or note.read_text() != recipe:
+        for old in (folder / "zoo").glob("*.safetensors"):
+            old.unlink()
+        with atomic(note) as temporary:
+            temporary.write_text(recipe)
     wanted = [
         (strategy, seed, folder / "zoo" / f"{strategy}-{seed}.safetensors")
         for strategy in STRATEGIES

@@ -72,6 +72,7 @@ def fit_scaling(features: Tensor, kind: str = "column") -> Scaling:
         )
     if not bool(torch.isfinite(features).all()):
         raise InputError("features contain NaN or infinity; remove or impute these rows")
+    stored = torch.finfo(features.dtype).eps
     features = features.to(torch.float64)
     if kind == "none":
         return Scaling(kind, torch.zeros_like(features[0]), torch.ones_like(features[0]))
@@ -86,6 +87,9 @@ def fit_scaling(features: Tensor, kind: str = "column") -> Scaling:
         factor = (len(centre) / total).sqrt() if bool(total > 0) else total
         return Scaling(kind, centre, varies * factor)
     _, singular, axes = torch.linalg.svd(centred, full_matrices=False)
-    rounding = singular[0] * max(features.shape) * torch.finfo(torch.float64).eps
+    # The features were rounded to their own precision before they came here. That noise has
+    # singular values up to about this; whitening would blow them up to unit variance.
+    rows, columns = features.shape
+    rounding = stored * features.square().mean(0).amax().sqrt() * (rows**0.5 + columns**0.5)
     kept = singular > rounding
     return Scaling(kind, centre, varies, axes[kept].T * (len(features) ** 0.5 / singular[kept]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,17 +29,12 @@ class Manifest:
     experiment: str
     representations: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
-    machine: dict[str, str] = field(default_factory=dict)
 
     def with_arrivals(self, names: Sequence[str]) -> Manifest:
         """Number the representations that are new."""
         known = set(self.representations)
         arrived = tuple(name for name in names if name not in known)
         return replace(self, representations=self.representations + arrived)
-
-    def number(self, name: str) -> int:
-        """The number of a representation."""
-        return self.representations.index(name)
 
 
 def read_manifest(output: Path, experiment: Experiment) -> Manifest:
@@ -52,7 +47,11 @@ def read_manifest(output: Path, experiment: Experiment) -> Manifest:
     if not path.is_file():
         if output.exists() and not output.is_dir():
             raise InputError(f"output: {output} is a file; choose a folder")
-        others = [item.name for item in output.iterdir()] if output.is_dir() else []
+        for above in output.parents:
+            if above.exists() and not above.is_dir():
+                raise InputError(f"output: {above} is a file, so {output} cannot be a folder")
+        names = [item.name for item in output.iterdir()] if output.is_dir() else []
+        others = [name for name in names if not name.startswith(".")]
         if others:
             raise InputError(
                 f"output: {output} is not empty and holds no td-ray results "
@@ -65,7 +64,6 @@ def read_manifest(output: Path, experiment: Experiment) -> Manifest:
             str(content["experiment"]),
             tuple(content["representations"]),
             tuple(content["tasks"]),
-            dict(content["machine"]),
         )
     except (ValueError, KeyError, TypeError):
         raise InputError(

@@ -1,6 +1,6 @@
 """Parts: what one unit of work leaves behind, immutable, whole or not there.
 
-    OUTPUT/parts/heads/<unit>/full,0-4.parquet    heads and predictions; the name says which runs
+    OUTPUT/parts/heads/<unit>/full,0-4.parquet    heads and predictions of these runs
     OUTPUT/parts/pairs/<tile>.parquet
     OUTPUT/parts/failures/<unit>.json             the error of a unit that failed
     OUTPUT/parts/timings/<unit>....json           apart, so that equal work gives equal bytes
@@ -23,6 +23,7 @@ from td_ray.files import atomic, fingerprint, write_json
 
 Run = int | None
 FULL = "full"
+LONGEST_NAME = 100  # of a file; longer ones get a fingerprint, and the runs are inside
 
 
 def name_of_runs(runs: Sequence[Run]) -> str:
@@ -68,9 +69,10 @@ class Parts:
         """
         found: dict[Run, Path] = {}
         for path in sorted((self.root / "heads" / unit).glob("[!.]*.parquet")):
-            if not _is_valid(path, unit):
+            metadata = _valid_metadata(path, unit)
+            if metadata is None:
                 continue  # a part written anew takes its place
-            for run in runs_of_name(path.stem):
+            for run in runs_of_name(metadata[b"runs"].decode()):
                 if run in found:
                     raise RunError(
                         f"{found[run]} and {path} hold the same run of one unit; remove one of them"
@@ -80,17 +82,19 @@ class Parts:
 
     def write_heads(self, unit: str, runs: Sequence[Run], table: pa.Table) -> None:
         """Write the heads of some runs of a unit."""
-        _write(self.root / "heads" / unit / f"{name_of_runs(runs)}.parquet", table, unit)
+        name = name_of_runs(runs)
+        file = name if len(name) <= LONGEST_NAME else f"runs-{fingerprint(name)}"
+        _write(self.root / "heads" / unit / f"{file}.parquet", table, unit, name)
 
     def read_heads(self, unit: str, columns: list[str] | None = None) -> pa.Table:
-        """Read all runs of a unit; None where there is no part."""
+        """Read all runs of a unit that has parts."""
         files = sorted(set(self.head_files(unit).values()))
         return pa.concat_tables([parquet.read_table(path, columns=columns) for path in files])
 
     def has_pairs(self, tile: str) -> bool:
         """Whether a tile has a valid part."""
         path = self._pairs(tile)
-        return path.is_file() and _is_valid(path, tile)
+        return path.is_file() and _valid_metadata(path, tile) is not None
 
     def write_pairs(self, tile: str, table: pa.Table) -> None:
         """Write the pairs of a tile."""
@@ -136,20 +140,19 @@ class Parts:
         return self.root / "failures" / f"{unit}.json"
 
 
-def _write(path: Path, table: pa.Table, unit: str) -> None:
-    metadata = {b"unit": unit.encode(), b"rows": str(table.num_rows).encode()}
+def _write(path: Path, table: pa.Table, unit: str, runs: str = "") -> None:
+    metadata = {"unit": unit, "rows": str(table.num_rows), "runs": runs}
     with atomic(path) as temporary:
         parquet.write_table(table.replace_schema_metadata(metadata), temporary, compression="zstd")
 
 
-def _is_valid(path: Path, unit: str) -> bool:
-    """Whole, of this unit, with the rows it was written with."""
+def _valid_metadata(path: Path, unit: str) -> dict[bytes, bytes] | None:
+    """What a part says of itself if it is whole and of this unit, else None."""
     try:
         footer = parquet.read_metadata(path)
     except (OSError, ValueError):
-        return False
-    metadata = footer.metadata or {}
-    return (
-        metadata.get(b"unit") == unit.encode()
-        and metadata.get(b"rows") == str(footer.num_rows).encode()
-    )
+        return None
+    metadata: dict[bytes, bytes] = footer.metadata or {}
+    rows = str(footer.num_rows).encode()
+    is_it = metadata.get(b"unit") == unit.encode() and metadata.get(b"rows") == rows
+    return metadata if is_it and b"runs" in metadata else None

@@ -49,12 +49,15 @@ class Results:
         return self._read[name].copy()
 
     def models(self) -> pd.DataFrame:
-        """Representations in order of arrival, their metadata as columns."""
+        """Representations in order of arrival, their metadata as columns.
+
+        Metadata that is called like one of the table's own columns becomes ``metadata.number``.
+        """
         table = self.table("models")
         metadata = [json.loads(text) for text in table.pop("metadata")]
         # nullable types, so that a whole number stays one where another model has none
         extra = pd.DataFrame(metadata, index=table.index).convert_dtypes()
-        extra = extra.drop(columns=[name for name in extra if name in table])
+        extra = extra.rename(columns={name: f"metadata.{name}" for name in table})
         return pd.concat([table, extra], axis=1).sort_values("number", ignore_index=True)
 
     def tasks(self) -> pd.DataFrame:
@@ -152,6 +155,8 @@ class Results:
         if task not in set(tasks["task"]):
             raise InputError(f"no task is called '{task}': {closest(task, tasks['task'])}")
         pairs = pairs[pairs["task"] == task]
+        if pairs.empty:  # a single model, or none but one that did not fail
+            return pairs
         wanted: dict[str, Any] = {"measure": measure, "head": head, "data": data}
         for column, name in wanted.items():
             found = sorted(set(pairs[column]))

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from typing import Literal
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from td_ray.errors import TdRayError
+from td_ray.errors import MachineError, TdRayError
 from td_ray.features import FeatureStore
 from td_ray.spec import Experiment
 from td_ray.tasks import DataSet
@@ -22,10 +23,16 @@ from td_ray.zoo import Representation
 
 @dataclass(frozen=True)
 class Lease:
-    """An array that stays on the node until it is released, or why it cannot be had."""
+    """An array that stays on the node until it is released, or why it cannot be had.
+
+    Attributes:
+        error: why not; None where it is there.
+        blame: whether that is the ``model``'s own trouble or the ``machine``'s.
+    """
 
     key: str
     error: str | None = None
+    blame: Literal["model", "machine"] = "model"
 
 
 def actor_name(node: str) -> str:
@@ -33,20 +40,34 @@ def actor_name(node: str) -> str:
     return f"features-{node}"
 
 
+def with_share(experiment: Experiment, gpus: float) -> Experiment:
+    """The experiment as a worker sees it: ``auto`` is a GPU only where a share of one was given.
+
+    Ray leaves GPUs visible to work that asked for none.
+    """
+    resources = experiment.resources
+    if resources.device != "auto" or gpus:
+        return experiment
+    cpu = resources.model_copy(update={"device": "cpu"})
+    return experiment.model_copy(update={"resources": cpu})
+
+
 def extract(
     key: str, representation: Representation, data: DataSet, experiment: Experiment
-) -> str | None:
-    """Extract features into the store of this node; returns the error, if any."""
+) -> Lease:
+    """Extract features into the store of this node."""
     from td_ray.engine import extract_into
 
     store = FeatureStore(experiment.cache_path, experiment.resources.cache_size)
     try:
         extract_into(store, key, representation, data, experiment)
+    except (OSError, MachineError) as error:
+        return Lease(key, str(error), "machine")
     except TdRayError as error:
-        return str(error)
+        return Lease(key, str(error))
     except Exception as error:  # one model's trouble costs that model alone
-        return f"{type(error).__name__}: {error}"
-    return None
+        return Lease(key, f"{type(error).__name__}: {error}")
+    return Lease(key)
 
 
 class FeatureCache:
@@ -54,7 +75,7 @@ class FeatureCache:
 
     def __init__(self, node: str, experiment: Experiment) -> None:
         resources = experiment.resources
-        self._experiment = experiment
+        self._experiment = with_share(experiment, resources.gpus_per_extraction)
         self._store = FeatureStore(experiment.cache_path, resources.cache_size)
         self._leases: Counter[str] = Counter()
         self._making: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -71,14 +92,17 @@ class FeatureCache:
             if await asyncio.to_thread(self._store.valid, key):
                 return Lease(key)
             try:
-                error = await self._extract.remote(key, representation, data, self._experiment)
+                lease: Lease = await self._extract.remote(
+                    key, representation, data, self._experiment
+                )
             except ray.exceptions.RayError as lost:
-                error = f"the process that extracted features was lost: {lost}"
-        if error is not None:
+                text = f"the process that extracted features was lost: {lost}"
+                lease = Lease(key, text)
+        if lease.error is not None:
             self.release(key)
-            return Lease(key, error)
-        await asyncio.to_thread(self._store.evict, set(self._leases))
-        return Lease(key)
+        else:
+            await asyncio.to_thread(self._store.evict, set(self._leases))
+        return lease
 
     def release(self, key: str) -> None:
         """Give a lease back."""

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -14,7 +15,7 @@ from typing import Any, Self
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from td_ray.errors import InputError, RunError, WorkError
+from td_ray.errors import InputError, MachineError, RunError, WorkError
 from td_ray.plan import Block, Plan, Tile
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
@@ -25,6 +26,13 @@ from td_ray.sweep.trials import Work, run_trials
 TASKS_IN_FLIGHT_PER_CPU = 2
 SECONDS_TO_ANSWER = 5.0
 
+ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # they write five files a trial
+    "RAY_AIR_NEW_OUTPUT": "0",  # Tune's boxes, which verbose=0 leaves
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning in each process
+    "RAY_task_oom_retries": "3",  # by default a task that needs too much memory is retried for ever
+}
+
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
@@ -33,12 +41,11 @@ def connected(address: str | None) -> Iterator[None]:
     Raises:
         InputError: no cluster answers at the address.
     """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's boxes, which verbose=0 leaves
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     try:
         ray.init(
@@ -73,7 +80,8 @@ def require_answer(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER).close()
     except OSError as error:
         raise InputError(
-            f"no Ray cluster answers at '{address}' ({error}); start one, or leave the address out"
+            f"no Ray cluster answers at '{address}' ({error}); start one, or leave --address out "
+            "and unset RAY_ADDRESS"
         ) from None
 
 
@@ -114,10 +122,37 @@ def map_tasks(
     return lost
 
 
-def _compare(tile: Tile, experiment: Experiment) -> None:
+def _require_room(experiment: Experiment) -> None:
+    """Refuse shares that no node has; Ray would wait for one for ever.
+
+    Raises:
+        InputError: which share, and what the largest node has.
+    """
+    resources = experiment.resources
+    wanted = {
+        "cpus_per_trial": ("CPU", resources.cpus_per_trial),
+        "gpus_per_trial": ("GPU", resources.gpus_per_trial),
+        "gpus_per_extraction": ("GPU", resources.gpus_per_extraction),
+    }
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for name, (kind, share) in wanted.items():
+        most = max((node.get(kind, 0.0) for node in nodes), default=0.0)
+        if share > most:
+            raise InputError(
+                f"resources.{name} is {share:g}, and no node has more than {most:g} {kind}s; "
+                "ask for less"
+            )
+
+
+def _compare(tile: Tile, experiment: Experiment) -> str:
+    """Compare a tile; returns the trouble that its machine had, if any."""
     from td_ray.pairs import run_tile
 
-    run_tile(tile, experiment.seeds, Parts(experiment.output_path))
+    try:
+        run_tile(tile, experiment.seeds, Parts(experiment.output_path))
+    except OSError as error:
+        return str(error)
+    return ""
 
 
 class OnRay:
@@ -150,30 +185,39 @@ class OnRay:
         """Fit the heads of blocks as trials of Ray Tune."""
         self._connect()
         experiment = plan.problem.experiment
+        _require_room(experiment)
         self._start_caches(experiment)
         reporter.stage("heads", sum(len(block.units) for block in blocks))
         lost = run_trials(
             Work(experiment, blocks),
-            self._nodes_with_features(blocks),
-            experiment.output_path / ".tune",
+            self._nodes_with_features(blocks, experiment.resources.cpus_per_trial),
+            experiment.output_path / f".tune-{uuid.uuid4().hex[:8]}",
             reporter,
         )
         parts = Parts(experiment.output_path)
         for number, error in lost:
+            text = f"its process was lost too often: {error.strip().splitlines()[-1]}"
             for unit in blocks[number].units:
-                text = f"its process was lost too often: {error.strip().splitlines()[-1]}"
-                parts.write_failure(str(unit.key), "heads", WorkError(text))
+                if not set(unit.runs) <= set(parts.head_files(str(unit.key))):
+                    parts.write_failure(str(unit.key), "heads", WorkError(text))
 
     def run_tiles(self, plan: Plan, tiles: Sequence[Tile], reporter: Reporter) -> None:
         """Compare the pairs of tiles as Ray tasks."""
         self._connect()
         reporter.stage("pairs", len(tiles))
+        troubles: list[str] = []
+
+        def ended(number: int, trouble: str) -> None:
+            reporter.advance()
+            troubles.extend([trouble] if trouble else [])
+
         arguments = [(tile,) for tile in tiles]
-        shared = (plan.problem.experiment,)
-        lost = map_tasks(_compare, arguments, lambda number, nothing: reporter.advance(), shared)
+        lost = map_tasks(_compare, arguments, ended, shared=(plan.problem.experiment,))
         parts = Parts(plan.problem.experiment.output_path)
         for number, error in lost:
             parts.write_failure(tiles[number].key, "pairs", WorkError(error))
+        if troubles:
+            raise MachineError(troubles[0])
 
     def _connect(self) -> None:
         if not self._is_connected:
@@ -198,14 +242,21 @@ class OnRay:
         except ray.exceptions.RayError as error:
             raise RunError(f"a cache actor did not start: {error}") from None
 
-    def _nodes_with_features(self, blocks: Sequence[Block]) -> Mapping[int, str]:
-        """Blocks whose features are on one of several nodes already."""
+    def _nodes_with_features(
+        self, blocks: Sequence[Block], cpus_per_trial: int
+    ) -> Mapping[int, str]:
+        """Blocks whose features are on exactly one of several nodes, if trials fit there."""
         if len(self._caches) < 2:
             return {}
+        cpus = {node["NodeID"]: node["Resources"].get("CPU", 0) for node in ray.nodes()}
+        holders: dict[str, list[str]] = defaultdict(list)
+        for node, cache in self._caches.items():
+            for key in ray.get(cache.held.remote()):
+                holders[key].append(node)
         nodes = {
-            key: node
-            for node, cache in self._caches.items()
-            for key in ray.get(cache.held.remote())
+            key: here[0]
+            for key, here in holders.items()
+            if len(here) == 1 and cpus[here[0]] >= cpus_per_trial
         }
         found: dict[int, str] = {}
         for number, block in enumerate(blocks):

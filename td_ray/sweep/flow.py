@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from td_ray.compact import compact
 from td_ray.errors import RunError
-from td_ray.files import DigestMemory
+from td_ray.files import DigestMemory, held
 from td_ray.plan import Block, Plan, Tile, make_plan, plan_tiles
 from td_ray.resolve import resolve
 from td_ray.results.manifest import read_manifest, write_manifest
@@ -63,7 +63,7 @@ def run(
     if retry_failed:
         _forget_failures(make_plan(problem, manifest, parts, digest), parts)
     plan = make_plan(problem, manifest, parts, digest)
-    with _workers(backend, address, reporter) as workers:
+    with _workers(backend, address, reporter) as workers, held(output):
         write_manifest(output, plan.manifest, experiment)
         if plan.blocks:
             workers.run_blocks(plan, plan.blocks, reporter)
@@ -73,6 +73,7 @@ def run(
             workers.run_tiles(plan, missing, reporter)
     compact(plan, tiles, parts, output)
     left = make_plan(problem, manifest, parts, digest).count("missing")
+    left += sum(not parts.has_pairs(tile.key) and not parts.failure(tile.key) for tile in tiles)
     if left:
         raise RunError(
             f"the run ended with {left} units neither finished nor recorded as failed; "

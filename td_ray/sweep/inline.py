@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+
 from td_ray.engine import open_from_store, run_block
 from td_ray.features import FeatureStore
 from td_ray.pairs import run_tile
@@ -21,10 +23,14 @@ class Inline:
         store = FeatureStore(experiment.cache_path, experiment.resources.cache_size)
         parts = Parts(experiment.output_path)
         reporter.stage("heads", sum(len(block.units) for block in blocks))
-        for block in blocks:
-            opened = open_from_store(block, experiment, store)
-            reporter.advance(*run_block(block, experiment, parts, opened))
-            store.evict(held=())
+        threads = torch.get_num_threads()
+        try:
+            for block in blocks:
+                opened = open_from_store(block, experiment, store)
+                reporter.advance(*run_block(block, experiment, parts, opened))
+                store.evict(held=())
+        finally:
+            torch.set_num_threads(threads)  # the caller's process is not ours to keep changed
 
     def run_tiles(self, plan: Plan, tiles: Sequence[Tile], reporter: Reporter) -> None:
         """Compare the pairs of tiles."""

@@ -15,12 +15,12 @@ from typing import Any
 import ray
 from ray import tune
 
-from td_ray.errors import WorkError
+from td_ray.errors import MachineError, WorkError
 from td_ray.features import Features, FeatureStore
 from td_ray.plan import Block
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
-from td_ray.sweep.cache_actor import Lease, actor_name
+from td_ray.sweep.cache_actor import Lease, actor_name, with_share
 from td_ray.sweep.progress import Reporter
 from td_ray.tasks import DataSet
 
@@ -50,18 +50,22 @@ class HeadTrial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Do the whole block."""
+        """Do the whole block; trouble of the machine is reported, and leaves units missing."""
         from td_ray.engine import run_block
 
         block = self._work.blocks[self._number]
         experiment = self._work.experiment
+        share = with_share(experiment, experiment.resources.gpus_per_trial)
         leases = Leases(block, experiment)
+        finished, failed, trouble = 0, 0, ""
         try:
             parts = Parts(experiment.output_path)
-            finished, failed = run_block(block, experiment, parts, leases.open)
+            finished, failed = run_block(block, share, parts, leases.open)
+        except (OSError, MachineError) as error:
+            trouble = str(error)
         finally:
             leases.release()
-        return {"finished": finished, "failed": failed, "done": True}
+        return {"finished": finished, "failed": failed, "trouble": trouble, "done": True}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing: parts are the state."""
@@ -85,10 +89,11 @@ class Leases:
 
         Raises:
             WorkError: they could not be extracted.
+            MachineError: the same, for no fault of the model.
         """
         lease: Lease = ray.get(self._cache.lease.remote(key, self._representation, data))
         if lease.error is not None:
-            raise WorkError(lease.error)
+            raise (MachineError if lease.blame == "machine" else WorkError)(lease.error)
         self._held.append(key)
         return self._store.open(key)
 
@@ -99,15 +104,18 @@ class Leases:
 
 
 class _Listener(tune.Callback):
-    """Passes the ends of trials on."""
+    """Passes the ends of trials on, and keeps what troubles the machines had."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
+        self.troubles: list[str] = []
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Count what the trial did."""
         result = trial.last_result or {}
         self._reporter.advance(int(result.get("finished", 0)), int(result.get("failed", 0)))
+        if result.get("trouble"):
+            self.troubles.append(str(result["trouble"]))
 
 
 def run_trials(
@@ -123,15 +131,21 @@ def run_trials(
 
     Returns:
         Blocks whose processes were lost too often, with the last error.
+
+    Raises:
+        MachineError: a machine was in trouble, so that units are still missing.
     """
+    listener = _Listener(reporter)
     lost: list[tuple[int, str]] = []
     numbers = list(range(len(work.blocks)))
     try:
         for start in range(0, len(numbers), TRIALS_PER_FIT):
             chunk = numbers[start : start + TRIALS_PER_FIT]
-            lost += _fit(work, chunk, _resources(work.experiment, nodes), scratch, reporter)
+            lost += _fit(work, chunk, _resources(work.experiment, nodes), scratch, listener)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    if listener.troubles:
+        raise MachineError(listener.troubles[0])
     return lost
 
 
@@ -140,7 +154,7 @@ def _fit(
     numbers: list[int],
     resources: Callable[[dict[str, Any]], tune.PlacementGroupFactory],
     scratch: Path,
-    reporter: Reporter,
+    listener: _Listener,
 ) -> list[tuple[int, str]]:
     trainable = tune.with_resources(tune.with_parameters(HeadTrial, work=work), resources)
     tuner = tune.Tuner(
@@ -151,13 +165,16 @@ def _fit(
             name=f"blocks-{numbers[0]}",
             storage_path=str(scratch),
             verbose=0,
-            callbacks=[_Listener(reporter)],
+            callbacks=[listener],
             failure_config=tune.FailureConfig(max_failures=FAILURES_OF_PROCESSES),
         ),
     )
+    results = list(tuner.fit())
+    if any(result.error is None and not (result.metrics or {}).get("done") for result in results):
+        raise KeyboardInterrupt  # Tune takes the signal, stops its trials, and returns as if done
     return [
         (int(result.config["block"]), str(result.error))
-        for result in tuner.fit()
+        for result in results
         if result.error is not None
     ]
 

@@ -6,9 +6,11 @@ data:
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,14 +48,14 @@ class ScikitLearn(DataSource):
 def _arrays(name: str, cache: Path) -> dict[str, NDArray[Any]]:
     """Load a data set; kept as one npz in the cache, since importing the library takes 2 s."""
     path = cache / "sklearn" / f"{name}-{version('scikit-learn')}.npz"
-    if not path.is_file():
-        from sklearn import datasets
-
-        bunch = getattr(datasets, f"load_{name}")()
-        inputs = bunch.data
-        if name == "digits":
-            inputs = bunch.images / 16.0
-        with atomic(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, inputs=inputs.astype(np.float32), target=bunch.target)
-    with np.load(path, allow_pickle=False) as arrays:
+    # not there yet, or damaged
+    with suppress(OSError, ValueError, BadZipFile), np.load(path, allow_pickle=False) as arrays:
         return {key: arrays[key] for key in arrays.files}
+    from sklearn import datasets
+
+    bunch = getattr(datasets, f"load_{name}")()
+    inputs = bunch.images / 16.0 if name == "digits" else bunch.data
+    found = {"inputs": inputs.astype(np.float32), "target": bunch.target}
+    with atomic(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **found)
+    return found

@@ -142,6 +142,8 @@ def _arrow_columns(table: Any, text: str) -> dict[str, NDArray[Any]]:
     columns = {}
     for name in names:
         column = table[name]
+        if types.is_binary(column.type):  # what pyarrow makes of text that is not UTF-8
+            raise ValueError(f"the column '{name}' is not text in UTF-8; save the file as UTF-8")
         if types.is_dictionary(column.type):  # pandas' categories
             column = column.cast(column.type.value_type)
         if name == text:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from td_ray.errors import InputError
 from td_ray.files import fingerprint
+from td_ray.registry import closest
 from td_ray.spec import TaskSpec
 from td_ray.tasks.dataset import DataSet
 from td_ray.tasks.text import as_text
@@ -88,8 +89,16 @@ def _resolve(spec: TaskSpec, data: Mapping[str, DataSet]) -> Task:
     if spec.kind == "regression":
         numbers = {name: _numbers(values, where, spec.target) for name, values in evals.items()}
         values = _numbers(train, where, spec.target)
+        if values.min() == values.max():
+            raise InputError(
+                f"{where}: column '{spec.target}' is {values[0]:g} on the whole training split; "
+                "there is nothing to regress on"
+            )
         return Task(spec, fitted, evaluation, (), values, numbers)
     coarser = _grouping(spec, where)
+    if coarser is not None:
+        found = [_labels(values, where, spec.target) for values in (train, *evals.values())]
+        _refuse_unknown(coarser, set(np.concatenate(found).tolist()), where)
     names = _class_names(spec, _labels(train, where, spec.target), coarser, where)
     codes = {name: code for code, name in enumerate(names)}
 
@@ -150,6 +159,15 @@ def _grouping(spec: TaskSpec, where: str) -> dict[str, str] | None:
                 raise InputError(f"{where}: label '{label}' is in two of its 'classes'")
             coarser[label] = name
     return coarser
+
+
+def _refuse_unknown(coarser: Mapping[str, str], found: set[str], where: str) -> None:
+    for label, name in coarser.items():
+        if label not in found:
+            raise InputError(
+                f"{where}: no sample has the label '{label}' of class '{name}': "
+                f"{closest(label, found)}"
+            )
 
 
 def _class_names(

@@ -82,6 +82,21 @@ def read_column(path: Path, key: str) -> NDArray[Any]:
     return columns[key]
 
 
+def require_column(path: Path, key: str) -> None:
+    """Refuse a Parquet file without a column ``key``; other files are asked as they are read.
+
+    Raises:
+        InputError: there is none.
+    """
+    if path.suffix == ".parquet":
+        from pyarrow import parquet
+
+        with reading(path, "predictions"):
+            names = parquet.read_schema(path).names
+        if key not in names:
+            raise InputError(f"{path} has no column '{key}': {closest(key, names)}")
+
+
 def row_order(
     path: Path, ids: str | None, folder: Path, wanted: NDArray[np.str_], data: str, key: str
 ) -> NDArray[np.intp]:

@@ -14,7 +14,7 @@ never as code.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -63,10 +63,10 @@ class Checkpoints(FileEntry, FeatureSource):
         factory = find_factory(self.factory, folder)
         return [weights, factory.text, factory.code_identity(), dict(self.arguments)]
 
-    def check(self, folder: Path, data: DataSet, layer: str) -> None:
+    def check(self, folder: Path, data: DataSet, tasks: Sequence[str]) -> None:
         """The checkpoint and the factory are there, and the data set has inputs."""
-        super().check(folder, data, layer)
-        require_file(self.file(folder, data.name), f"model '{self.name}'")
+        super().check(folder, data, tasks)
+        require_file(self.file(folder, data.name), "checkpoint")
         find_factory(self.factory, folder).check()
 
     def extract(

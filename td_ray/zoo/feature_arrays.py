@@ -9,7 +9,7 @@ With several data sets, ``{data}`` in the path stands for the data set's name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -49,9 +49,9 @@ class FeatureArrays(FileEntry, FeatureSource):
         array = digest(self.file(folder, data))
         return None if array is None or (beside and ids is None) else [array, ids, self.key]
 
-    def check(self, folder: Path, data: DataSet, layer: str) -> None:
+    def check(self, folder: Path, data: DataSet, tasks: Sequence[str]) -> None:
         """The file is there and its ids are the data set's."""
-        path = require_file(self.file(folder, data.name), f"model '{self.name}'")
+        path = require_file(self.file(folder, data.name), "features")
         self._order(path, folder, data)
 
     def extract(

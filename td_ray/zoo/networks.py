@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from td_ray.errors import WorkError
+from td_ray.errors import MachineError, WorkError
 from td_ray.files import one_line
 from td_ray.registry import closest
 
@@ -44,7 +44,7 @@ def features_of(
     Raises:
         WorkError: no such layer, or the module raises on the data.
     """
-    place = torch.device(_device(device))
+    place = torch.device(find_device(device))
     module = module.to(place).eval()
     with torch.inference_mode(), _watch(module, layer, who) as seen:
         for start in range(0, len(inputs), batch_size):
@@ -82,9 +82,14 @@ def _run(
     return features
 
 
-def _device(name: str) -> str:
+def find_device(name: str) -> str:
+    """Return ``cpu`` or ``cuda`` for the ``device`` of an experiment.
+
+    Raises:
+        MachineError: ``cuda`` where there is none.
+    """
     if name == "cuda" and not torch.cuda.is_available():
-        raise WorkError("resources.device is 'cuda', and torch sees no CUDA device; say 'auto'")
+        raise MachineError("resources.device is 'cuda', and torch sees no CUDA device; say 'auto'")
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return name

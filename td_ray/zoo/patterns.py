@@ -123,6 +123,8 @@ def _find_one(pattern: str, folder: Path, data: str) -> list[Match]:
     matches = []
     for file in glob.glob(glob.escape(start) + globbed, recursive=True):
         fit = re.fullmatch(expression, file[len(start) :], re.DOTALL)
+        if fit and os.path.islink(file) and not os.path.exists(file):
+            raise InputError(f"{file} is a link to {os.readlink(file)}, which is not there")
         if fit and os.path.isfile(file):
             matches.append(Match(_refill(tokens, fit), fit.groupdict()))
     return matches

@@ -39,10 +39,11 @@ def resolve_representations(experiment: Experiment) -> list[Representation]:
     Raises:
         InputError: nothing matches, or two models share a name.
     """
-    used = sorted({name for task in experiment.tasks for name in (task.data, *task.evaluated_on)})
     found: dict[str, Representation] = {}
     for entry in experiment.models:
         source = cast(ModelSource, entry)
+        tasks = [task for task in experiment.tasks if source.takes(task.name)]
+        used = sorted({name for task in tasks for name in source.data_sets(task)})
         for model in source.expand(experiment.folder, used, experiment.cache_path):
             for layer in model.layers or (model.default_layer,):
                 representation = Representation(model, layer)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from td_ray.files import Digest
-from td_ray.spec import ModelEntry
+from td_ray.spec import ModelEntry, TaskSpec
 from td_ray.tasks import DataSet, Task
 
 
@@ -37,8 +37,21 @@ class ModelSource(ModelEntry, ABC):
     def identity(self, folder: Path, data: str, layer: str, digest: Digest) -> Any:
         """JSON that changes when the outputs on a data set may; None if not known yet."""
 
-    def check(self, folder: Path, data: DataSet, layer: str) -> None:
+    def takes(self, task: str) -> bool:
+        """Whether the model takes part in a task."""
+        return True
+
+    def data_sets(self, task: TaskSpec) -> tuple[str, ...]:
+        """Names of the data sets on which a task needs outputs of the model."""
+        return tuple(dict.fromkeys((task.data, *task.evaluated_on)))
+
+    def check(self, folder: Path, data: DataSet, tasks: Sequence[str]) -> None:
         """Find what can be seen without a heavy library.
+
+        Args:
+            folder: where relative paths start.
+            data: a data set on which outputs are needed.
+            tasks: the tasks that need them.
 
         Raises:
             InputError: a missing file, other sample ids, a wrong number of rows.
@@ -53,7 +66,7 @@ class FeatureSource(ModelSource):
 
     runs_network: ClassVar[bool] = True
 
-    def check(self, folder: Path, data: DataSet, layer: str) -> None:
+    def check(self, folder: Path, data: DataSet, tasks: Sequence[str]) -> None:
         """See ``ModelSource``: a network needs inputs."""
         if self.runs_network:
             data.require_inputs()
@@ -71,6 +84,10 @@ class FeatureSource(ModelSource):
 
 class PredictionSource(ModelSource):
     """A model that already has its outputs; it enters at the predictions stage."""
+
+    def data_sets(self, task: TaskSpec) -> tuple[str, ...]:
+        """No head is fitted, so the evaluated ones alone."""
+        return task.evaluated_on
 
     @abstractmethod
     def predictions(self, folder: Path, task: Task, data: DataSet) -> NDArray[Any]:

@@ -11,7 +11,7 @@ its noise floor is null.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +54,17 @@ class StoredPredictions(FileEntry, PredictionSource):
             return None
         return [outputs, ids, dict(self.columns)]
 
-    def check(self, folder: Path, data: DataSet, layer: str) -> None:
-        """The file is there and its ids are the evaluation split's."""
-        path = require_file(self.file(folder, data.name), f"model '{self.name}'")
-        keys = [self.columns.get(task, task) for task in self.tasks] or list(self.columns.values())
-        if keys or path.suffix in (".npy", ".parquet"):  # else a task's name is needed
-            self._order(path, folder, data, keys[0] if keys else "")
+    def check(self, folder: Path, data: DataSet, tasks: Sequence[str]) -> None:
+        """The file is there, with a column for each task and the evaluation split's ids."""
+        path = require_file(self.file(folder, data.name), "predictions")
+        for task in tasks:
+            key = self.columns.get(task, task)
+            arrays.require_column(path, key)
+            self._order(path, folder, data, key)
+
+    def takes(self, task: str) -> bool:
+        """Tasks that are not named are left out, where any are named."""
+        return not self.tasks or task in self.tasks
 
     def predictions(self, folder: Path, task: Task, data: DataSet) -> NDArray[Any]:
         """Read the outputs for a task; see ``PredictionSource``."""

@@ -245,3 +245,24 @@ def test_bad_grids_and_validation(features: torch.Tensor, classes: ClassTarget) 
             GRID,
             some,
         )
+
+
+def test_log_loss_chooses_and_not_accuracy(
+    features: torch.Tensor, classes: ClassTarget, validation: torch.Tensor
+) -> None:
+    grid = np.logspace(-3, 1, 17).tolist()
+    heads = fit_logistic(
+        features[~validation],
+        classes.codes[~validation],
+        ones(len(grid), 60),
+        torch.tensor(grid, dtype=torch.float64),
+        3,
+    )
+    scores = (features[validation] @ heads.weight.mT + heads.intercept[:, None]).log_softmax(2)
+    held = classes.codes[validation]
+    losses = -scores[:, torch.arange(20), held].mean(1)
+    wrong = (scores.argmax(2) != held).sum(1)
+    best = int(losses.argmin())
+    assert best != len(grid) - 1 - int(wrong.flip(0).argmin())
+    fitted = fit_heads("logistic", features, classes, ones(), grid, validation)
+    assert fitted.penalty == grid[best]

@@ -189,7 +189,7 @@ def test_planning_finds_missing_files_and_inputs(folder: Path) -> None:
     with pytest.raises(InputError, match="labels but no inputs"):
         found.check(folder, dataset(IDS), "output")
     (folder / "a.pt").unlink()
-    with pytest.raises(InputError, match="model 'a': no file at"):
+    with pytest.raises(InputError, match="checkpoint: no file at"):
         found.check(folder, DATA, "output")
 
 

@@ -69,10 +69,10 @@ def test_planning_finds_other_samples_and_missing_files(tmp_path: Path) -> None:
     np.savez(tmp_path / "f.npz", id=["a", "b", "c", "x"], features=np.zeros((4, 2)))
     found = model(tmp_path)
     with pytest.raises(InputError, match="do not match those of data set 'd'"):
-        found.check(tmp_path, DATA, "output")
+        found.check(tmp_path, DATA, ["r"])
     (tmp_path / "f.npz").unlink()
-    with pytest.raises(InputError, match="model 'f': no file at"):
-        found.check(tmp_path, DATA, "output")
+    with pytest.raises(InputError, match="features: no file at"):
+        found.check(tmp_path, DATA, ["r"])
     with pytest.raises(WorkError):
         list(extract_features(Representation(found, "output"), DATA, tmp_path, "cpu", 2))
 
@@ -105,4 +105,4 @@ def test_the_name_of_the_data_set_in_paths(tmp_path: Path) -> None:
     (tmp_path / "ids-d.txt").write_text("a\nb\nc\nd")
     found = model(tmp_path, path="net-{data}.npy", ids="ids-{data}.txt")
     assert found.name == "net"
-    found.check(tmp_path, DATA, "output")
+    found.check(tmp_path, DATA, ["r"])

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from td_ray.errors import WorkError
+from td_ray.errors import MachineError, WorkError
 from td_ray.zoo.networks import features_of
 
 INPUTS = np.random.default_rng(0).normal(size=(10, 6)).astype(np.float32)
@@ -162,7 +162,7 @@ def test_inputs_that_are_no_numbers() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_cuda_where_there_is_none() -> None:
-    with pytest.raises(WorkError, match="torch sees no CUDA device"):
+    with pytest.raises(MachineError, match="torch sees no CUDA device"):
         features(mlp(), "output", device="cuda")
     np.testing.assert_array_equal(
         features(mlp(), "output", device="auto"), features(mlp(), "output")

@@ -105,13 +105,15 @@ def test_logits_are_no_labels(tmp_path: Path) -> None:
 def test_planning_checks_ids(tmp_path: Path) -> None:
     write(tmp_path, id=["e", "g"], t=["u", "v"])
     with pytest.raises(InputError, match="do not match"):
-        model(tmp_path).check(tmp_path, DATA, "output")
+        model(tmp_path).check(tmp_path, DATA, ["t"])
+    with pytest.raises(InputError, match="no column 'tt': did you mean 't'"):
+        model(tmp_path).check(tmp_path, DATA, ["tt"])
     (tmp_path / "p.parquet").unlink()
     np.savez(tmp_path / "p.npz", id=["e", "g"], t=["u", "v"], s=["u", "v"])
     with pytest.raises(InputError, match="do not match"):
-        model(tmp_path, tasks="t").check(tmp_path, DATA, "output")
+        model(tmp_path, tasks="t").check(tmp_path, DATA, ["t"])
     with pytest.raises(InputError, match="no array 'r'"):
-        model(tmp_path, tasks="r").check(tmp_path, DATA, "output")
+        model(tmp_path, tasks="r").check(tmp_path, DATA, ["r"])
 
 
 def test_identity(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_what_is_no_image(images: NDArray[Any], words: str) -> None:
 def test_planning_asks_for_inputs(cache: Path) -> None:
     (model,) = expand(cache, builder="resnet18")
     with pytest.raises(InputError, match="labels but no inputs"):
-        model.check(cache, dataset(["a", "b", "c"]), "output")
+        model.check(cache, dataset(["a", "b", "c"]), ["t"])
 
 
 @pytest.fixture(scope="module")

@@ -80,17 +80,20 @@ def _duration(seconds: float) -> str:
 
 
 def matrix_text(frame: pd.DataFrame, title: str, value: str) -> str:
-    """A matrix as text: its title, its rows, and what its floor column is."""
+    """A matrix with its ``floor`` column as text, under a title and above what the floor is."""
+    missing = frame.attrs.get("missing")
     table = Table(box=None, pad_edge=False)
     table.add_column("")
+    # first, where it stays in sight however wide the matrix is
+    frame = frame[["floor", *(name for name in frame.columns if name != "floor")]]
     for name in frame.columns:
         table.add_column(str(name), justify="right", no_wrap=True)
     for label, row in frame.iterrows():
         table.add_row(str(label), *(_number(number) for number in row))
     note = "floor: between heads of one network, fitted on two halves of the training split"
     note += f"; {value} is at half size too" if value != "value" else " (compare it with tdx)"
-    if frame.attrs.get("missing"):
-        note += f"; {frame.attrs['missing']} pairs have no value (-)"
+    if missing:
+        note += f"; {missing} pairs have no value (-)"
     text = io.StringIO()
     console = Console(file=text, width=WIDER_THAN_ANY, highlight=False)
     console.print(title)

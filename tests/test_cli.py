@@ -95,7 +95,7 @@ def test_matrices_in_all_formats(zoo: Path) -> None:
     assert list(from_csv) == ["net-0", "net-1", "net-2", "net-3", "floor"]
     assert from_csv["floor"].notna().all()
     grouped = td_ray(zoo, "matrix", "output", "--task", "species", "--by", "kind")
-    assert grouped.stdout.splitlines()[1].split() == ["net", "floor"]
+    assert grouped.stdout.splitlines()[1].split() == ["floor", "net"]
 
 
 def test_lists_of_models_tasks_and_cache(zoo: Path) -> None:

@@ -63,11 +63,13 @@ def held(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             file.seek(0)
             raise InputError(
                 f"{folder} is in use by another run ({file.read().strip()}); wait for it, or end it"
             ) from None
+        except OSError:
+            pass  # a file system without locks; parts are whole or not there even so
         file.truncate(0)
         file.write(f"pid {os.getpid()} on {platform.node()}\n")
         file.flush()

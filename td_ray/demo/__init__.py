@@ -14,6 +14,7 @@ from td_ray.sweep.flow import Backend
 from td_ray.sweep.progress import Quiet, Reporter
 
 PRETRAINING_SEEDS = (0, 1, 2)
+RECIPE = ("digits.py", "networks.py", "strategies.py", "train.py")
 
 EXPERIMENT = """\
 # How different are small networks that were trained on handwritten digits in different ways?
@@ -84,7 +85,7 @@ def write_inputs(folder: Path) -> None:
     import numpy as np
     import pandas as pd
 
-    from td_ray.demo.train import digits_table
+    from td_ray.demo.digits import digits_table
 
     path = folder / "experiment.yaml"
     if path.exists() and path.read_text(encoding="utf-8") != EXPERIMENT:
@@ -109,10 +110,9 @@ def missing_networks(folder: Path) -> list[tuple[str, int, Path]]:
 
     Networks that another recipe trained do not count.
     """
-    from td_ray.demo import networks, train
-    from td_ray.demo.train import STRATEGIES
+    from td_ray.demo.strategies import STRATEGIES
 
-    recipe = fingerprint([sha256(Path(str(module.__file__))) for module in (networks, train)])
+    recipe = fingerprint([sha256(Path(__file__).with_name(file)) for file in RECIPE])
     note = folder / "zoo" / "recipe.txt"
     if not note.is_file() or note.read_text() != recipe:
         for old in (folder / "zoo").glob("*.safetensors"):
@@ -142,7 +142,7 @@ def _keep(path: Path, weights: bytes) -> None:
 
 
 def _train_on_ray(folder: Path, reporter: Reporter) -> None:
-    from td_ray.demo.train import digits_table, pretraining_set
+    from td_ray.demo.digits import digits_table, pretraining_set
     from td_ray.sweep.cluster import map_tasks
 
     networks = missing_networks(folder)
@@ -162,7 +162,7 @@ def _train_on_ray(folder: Path, reporter: Reporter) -> None:
 
 
 def _train_inline(folder: Path, reporter: Reporter) -> None:
-    from td_ray.demo.train import digits_table, pretraining_set
+    from td_ray.demo.digits import digits_table, pretraining_set
 
     networks = missing_networks(folder)
     if not networks:

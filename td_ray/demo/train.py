@@ -5,11 +5,9 @@ draws the initial weights, the order of the examples and the augmentation. So wh
 features disagree on is never a difference between data sets.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import pi
-from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -18,126 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from td_ray.demo.networks import DIGITS, small_convnet
+from td_ray.demo.strategies import STRATEGIES, Strategy
 
-PRETRAINING_EXAMPLES = 300
 EPOCHS = 60
 BATCH = 50
 LEARNING_RATE = 2e-3
-
-LOOPS = (1, 0, 0, 0, 0, 0, 1, 0, 2, 1)
-"""Closed loops in the stroke of each digit (4 written open): a coarser labelling, in 3 classes."""
-
-
-@dataclass(frozen=True)
-class Strategy:
-    """One way to train the network; each knob is off by default."""
-
-    name: str
-    description: str
-    rotation: float = 0.0
-    """Largest random rotation, in degrees either way."""
-    shift: float = 0.0
-    """Largest random shift along each axis, in pixels either way."""
-    pixel_noise: float = 0.0
-    """Standard deviation of the noise added to the pixels, which are in [0, 1]."""
-    mixup: bool = False
-    """Train on convex combinations of two examples, with uniform weights."""
-    label_noise: float = 0.0
-    """Fraction of the labels replaced by another digit."""
-
-
-STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
-    {
-        strategy.name: strategy
-        for strategy in (
-            Strategy("plain", "No regularisation: the strategy to compare the others with."),
-            Strategy("mixup", "Helps: trains on mixtures of two images.", mixup=True),
-            Strategy("shifts", "Helps: random shifts of up to a pixel.", shift=1.0),
-            Strategy(
-                "augmentation",
-                "Helps: random shifts, rotations and pixel noise.",
-                rotation=10.0,
-                shift=1.0,
-                pixel_noise=0.1,
-            ),
-            Strategy("label_noise", "Hurts: part of the labels are wrong.", label_noise=0.3),
-        )
-    }
-)
-
-
-@dataclass(frozen=True, eq=False)  # arrays have no single truth value to compare by
-class DigitsTable:
-    """The 1797 handwritten digits, with the labels and the split of the demo's tasks."""
-
-    ids: list[str]
-    """"0" to "1796", in scikit-learn's order."""
-    images: NDArray[np.float32]
-    """(1797, 8, 8), in [0, 1], 0 for the background."""
-    label: NDArray[np.int64]
-    """(1797,), the digit."""
-    loops: NDArray[np.int64]
-    """(1797,), closed loops of the digit: 0, 1 or 2."""
-    slant: NDArray[np.float64]
-    """(1797,), pixels to the right per pixel upwards."""
-    split: NDArray[np.str_]
-    """(1797,), "train" or "test", half each, stratified by digit."""
-
-
-def digits_table() -> DigitsTable:
-    """Load the digits with their labels; the same table on every call."""
-    # Imported here: a training task needs this module, but not scikit-learn.
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    digits = load_digits()
-    images = (digits.images / 16.0).astype(np.float32)
-    label = digits.target.astype(np.int64)
-    index = np.arange(len(label))
-    _, test = train_test_split(index, test_size=0.5, stratify=label, random_state=0)
-    return DigitsTable(
-        ids=[str(i) for i in index],
-        images=images,
-        label=label,
-        loops=np.array(LOOPS)[label],
-        slant=slant(images),
-        split=np.where(np.isin(index, test), "test", "train"),
-    )
-
-
-def pretraining_set(table: DigitsTable) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Images (300, 8, 8) and digits (300,) that the networks of the zoo are trained on.
-
-    A fixed subset of the training split, stratified by digit: with all 898 images every
-    strategy does well and there is little left to tell them apart.
-    """
-    from sklearn.model_selection import train_test_split
-
-    train = np.flatnonzero(table.split == "train")
-    chosen, _ = train_test_split(
-        train, train_size=PRETRAINING_EXAMPLES, stratify=table.label[train], random_state=0
-    )
-    return table.images[chosen], table.label[chosen]
-
-
-def slant(images: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Slant of the stroke in images (n, h, w): (n,), pixels to the right per pixel upwards.
-
-    It is mu11 / mu02, from the central moments of the intensity: the slope of the regression
-    of the ink's horizontal position on its height. Positive leans to the right, and scaling
-    the intensity changes nothing. It is undefined where the ink lies in one row, and nan where
-    there is none.
-    """
-    ink = images.astype(np.float64)
-    mass = ink.sum(axis=(1, 2), keepdims=True)
-    height, width = ink.shape[1:]
-    up = -np.arange(height, dtype=np.float64)[:, None]  # row 0 is the top one
-    right = np.arange(width, dtype=np.float64)[None, :]
-    with np.errstate(invalid="ignore"):
-        up = up - (ink * up).sum(axis=(1, 2), keepdims=True) / mass
-        right = right - (ink * right).sum(axis=(1, 2), keepdims=True) / mass
-        ratio: NDArray[np.float64] = (ink * up * right).sum((1, 2)) / (ink * up * up).sum((1, 2))
-    return ratio
 
 
 def train(

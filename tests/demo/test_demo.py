@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from td_ray.demo.train import STRATEGIES
+from td_ray.demo.strategies import STRATEGIES
 from td_ray.results.tables import Results
 
 pytestmark = pytest.mark.ray
@@ -194,7 +194,7 @@ def test_a_run_in_one_process_gives_equal_bytes(
 ) -> None:
     """Trained and compared again, without Ray and with an empty cache: equal results."""
     from td_ray.demo import missing_networks, train_to_bytes
-    from td_ray.demo.train import digits_table, pretraining_set
+    from td_ray.demo.digits import digits_table, pretraining_set
     from td_ray.spec import Experiment
     from td_ray.sweep import run
 

@@ -8,17 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from td_ray.demo.networks import small_convnet
-from td_ray.demo.train import (
+from td_ray.demo.digits import (
     PRETRAINING_EXAMPLES,
-    STRATEGIES,
     DigitsTable,
-    _moved,
     digits_table,
     pretraining_set,
     slant,
-    train,
 )
+from td_ray.demo.networks import small_convnet
+from td_ray.demo.strategies import STRATEGIES
+from td_ray.demo.train import _moved, train
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +96,6 @@ def test_the_table_is_complete_and_its_split_stratified(table: DigitsTable) -> N
     assert table.images.min() == 0
     assert table.images.max() == 1
     assert np.isfinite(table.slant).all()
-    assert set(table.loops) == {0, 1, 2}
     assert set(table.split) == {"train", "test"}  # one word per image: the parts are disjoint
     parts = [np.bincount(table.label[table.split == part]) for part in ("train", "test")]
     assert np.abs(parts[0] - parts[1]).max() <= 1

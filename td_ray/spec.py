@@ -27,7 +27,7 @@ from pydantic import (
 
 from td_ray import registry, yaml_files
 from td_ray.errors import InputError
-from td_ray.explain import Place, explain
+from td_ray.validation_errors import Place, explain
 
 Scalar = str | bool | int | float | None
 Kind = Literal["classification", "regression"]

@@ -18,7 +18,7 @@ ROOMS = [
     "files",
     "yaml_files",
     "versions",
-    "explain",
+    "validation_errors",
     "spec",
     "tasks",
     "zoo",

@@ -80,7 +80,7 @@ def write_inputs(folder: Path) -> None:
     """Write the experiment and its data set.
 
     Raises:
-        InputError: the folder holds another experiment.
+        InputError: the folder holds another experiment, or other files.
     """
     import numpy as np
     import pandas as pd
@@ -90,6 +90,11 @@ def write_inputs(folder: Path) -> None:
     path = folder / "experiment.yaml"
     if path.exists() and path.read_text(encoding="utf-8") != EXPERIMENT:
         raise InputError(f"{path} is not the demo's; name another folder with --output")
+    if not path.exists() and folder.exists() and any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty; name another folder with --output")
+    with atomic(path) as temporary:
+        temporary.write_text(EXPERIMENT, encoding="utf-8")
+    _forget_other_recipes(folder / "zoo")
     digits = digits_table()
     columns = {
         "id": digits.ids,
@@ -101,24 +106,24 @@ def write_inputs(folder: Path) -> None:
         pd.DataFrame(columns).to_csv(temporary, index=False)
     with atomic(folder / "images.npy") as temporary, temporary.open("wb") as file:
         np.save(file, digits.images)
-    with atomic(path) as temporary:
-        temporary.write_text(EXPERIMENT, encoding="utf-8")
+
+
+def _forget_other_recipes(zoo: Path) -> None:
+    """Remove networks that other code trained; they would answer for the present recipe."""
+    recipe = fingerprint([sha256(Path(__file__).with_name(file)) for file in RECIPE])
+    note = zoo / "recipe.txt"
+    if note.is_file() and note.read_text() == recipe:
+        return
+    for network in zoo.glob("*.safetensors"):
+        network.unlink()
+    with atomic(note) as temporary:
+        temporary.write_text(recipe)
 
 
 def missing_networks(folder: Path) -> list[tuple[str, int, Path]]:
-    """Strategy, pretraining seed and file of the networks that are still to be trained.
-
-    Networks that another recipe trained do not count.
-    """
+    """Strategy, pretraining seed and file of the networks that are still to be trained."""
     from td_ray.demo.strategies import STRATEGIES
 
-    recipe = fingerprint([sha256(Path(__file__).with_name(file)) for file in RECIPE])
-    note = folder / "zoo" / "recipe.txt"
-    if not note.is_file() or note.read_text() != recipe:
-        for old in (folder / "zoo").glob("*.safetensors"):
-            old.unlink()
-        with atomic(note) as temporary:
-            temporary.write_text(recipe)
     wanted = [
         (strategy, seed, folder / "zoo" / f"{strategy}-{seed}.safetensors")
         for strategy in STRATEGIES

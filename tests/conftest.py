@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from small_zoo import write_zoo
 
 from td_ray.results.tables import Results
 
@@ -26,6 +27,13 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         del os.environ["TD_RAY_CACHE"]
     else:
         os.environ["TD_RAY_CACHE"] = before
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Path:
+    """A folder with a small zoo of feature arrays."""
+    write_zoo(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

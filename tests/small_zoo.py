@@ -8,6 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from td_ray.files import DigestMemory
+from td_ray.plan import Plan, make_plan
+from td_ray.resolve import resolve
+from td_ray.results.manifest import read_manifest
+from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
 
 SAMPLES = 120
@@ -66,8 +71,24 @@ def content(**changes: Any) -> dict[str, Any]:
     return {**experiment, **changes}
 
 
+TASKS: list[dict[str, Any]] = content()["tasks"]
+
+
 def experiment(folder: Path, **changes: Any) -> Experiment:
     """The same, validated, with its folder and a cache of its own."""
     values = content(**changes)
     resources = {"cache": str(folder / "cache"), **values.pop("resources", {})}
     return Experiment.parse({**values, "folder": str(folder), "resources": resources})
+
+
+def planned(wanted: Experiment) -> Plan:
+    """The plan of an experiment, all digests computed."""
+    manifest = read_manifest(wanted.output_path, wanted)
+    digest = DigestMemory(wanted.cache_path).computed
+    return make_plan(resolve(wanted), manifest, Parts(wanted.output_path), digest)
+
+
+def parts_of(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    """All parts with their times and bytes: one that was written again has another time."""
+    files = sorted((folder / "output/parts").rglob("*.parquet"))
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}

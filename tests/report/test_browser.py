@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from made_up_results import HOSTILE, Zoo, models
 
 from td_ray.report import write_report
 
@@ -38,17 +36,6 @@ OPTIONS = [
     "--virtual-time-budget=10000",
 ]
 BROWSERS_OWN = "not an origin"  # the initiator of a request that no page made
-
-
-def _neighbour(name: str) -> ModuleType:
-    """The module of that name in this folder, which is not a package."""
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
 
 
 @dataclass(frozen=True)
@@ -121,11 +108,10 @@ class Drawings(HTMLParser):
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Visit:
     """A page with hostile names, missing pairs and a failure."""
-    report = _neighbour("test_report")
     folder = tmp_path_factory.mktemp("browser")
-    names = [*report.HOSTILE, "resnet50", "vit"]
-    metadata = [{"strategy": report.HOSTILE[number % 2]} for number in range(6)]
-    zoo = report.Zoo(names, metadata, absent=[(4, 5)], failed={0: report.HOSTILE[0]})
+    names = [*HOSTILE, "resnet50", "vit"]
+    metadata = [{"strategy": HOSTILE[number % 2]} for number in range(6)]
+    zoo = Zoo(names, metadata, absent=[(4, 5)], failed={0: HOSTILE[0]})
     write_report(zoo.write(folder / "output"), folder / "report.html")
     return visit(folder / "report.html", folder)
 
@@ -167,8 +153,7 @@ def test_a_request_would_be_noticed(tmp_path: Path) -> None:
 
 
 def test_many_models_are_drawn_on_a_phone(tmp_path: Path) -> None:
-    report = _neighbour("test_report")
-    results = report.Zoo(report.models(400), seeds=1).write(tmp_path / "output")
+    results = Zoo(models(400), seeds=1).write(tmp_path / "output")
     write_report(results, tmp_path / "report.html")
     found = visit(tmp_path / "report.html", tmp_path, "500,3000")
     drawings = Drawings(found.document)

@@ -117,30 +117,26 @@ def run(
 @app.command()
 def status(experiment: ExperimentPath, overrides: Overrides = None, as_json: Json = False) -> None:
     """Show what is done, failed and missing, from the output folder; needs no cluster."""
+    from td_ray.compact import failure_rows
     from td_ray.plan import plan_tiles
     from td_ray.results.parts import Parts
+    from td_ray.terminal import failure_lines
 
     loaded = Experiment.load(experiment, overrides or [])
     made = _plan(loaded)
     parts = Parts(loaded.output_path)
-    failures = [
-        {"unit": f"{unit.representation.name} {unit.task.name} {unit.head.name}", **record}
-        for unit, state in zip(made.units, made.states, strict=True)
-        if state == "failed" and (record := parts.failure(str(unit.key)))
-    ]
+    tiles = plan_tiles(made, parts)
+    failures = failure_rows(made, tiles, parts)
     counts = {state: made.count(state) for state in ("finished", "failed", "missing", "unknown")}
-    for tile in plan_tiles(made, parts):
+    for tile in tiles:
         if not parts.has_pairs(tile.key):
-            record = parts.failure(tile.key)
-            counts["failed" if record else "missing"] += 1
-            if record:
-                failures.append({"unit": f"pairs of {tile.task.name} {tile.head.name}", **record})
+            counts["failed" if parts.failure(tile.key) else "missing"] += 1
     if as_json:
         typer.echo(json.dumps({**counts, "failures": failures}))
         return
     typer.echo(", ".join(f"{number} {state}" for state, number in counts.items() if number))
-    for failure in failures:
-        typer.echo(f"failed: {failure['unit']} ({failure['stage']}): {failure['error']}")
+    for line in failure_lines(failures):
+        typer.echo(line)
 
 
 @app.command()
@@ -205,11 +201,15 @@ def demo(
 ) -> None:
     """Train a small zoo on handwritten digits and compare all pairs of it."""
     from td_ray.demo import run_demo
+    from td_ray.demo.strategies import STRATEGIES
     from td_ray.report import write_report
     from td_ray.terminal import matrix_text
 
     with _progress() as reporter:
         results = run_demo(output, backend=backend.value, address=address, reporter=reporter)
+    for strategy in STRATEGIES.values():
+        typer.echo(f"{strategy.name}: {strategy.description}")
+    typer.echo()
     for task in results.tasks()["task"]:
         frame = results.by_group(task, "strategy")
         typer.echo(matrix_text(frame, f"td of task '{task}' by training strategy", "value"))
@@ -375,7 +375,7 @@ def _end(results: Results) -> None:
     """Say what deserves a warning; exit with 3 where units failed, and name their errors."""
     from td_ray.terminal import failure_lines, warning_lines
 
-    failures = failure_lines(results.failures())
+    failures = failure_lines(results.failures().to_dict("records"), most=10)
     for line in [*warning_lines(results.heads()), *failures]:
         typer.echo(line, err=True)
     if failures:

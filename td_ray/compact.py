@@ -25,11 +25,7 @@ from td_ray.zoo import Representation
 def compact(plan: Plan, tiles: Sequence[Tile], parts: Parts, output: Path) -> None:
     """Write all tables under ``output/results`` from the parts of a plan."""
     numbered = {unit.number: unit.representation for unit in plan.units}
-    finished = [
-        unit
-        for unit in plan.units
-        if unit.key is not None and set(unit.runs) <= set(parts.head_files(unit.key))
-    ]
+    finished = [unit for unit in plan.units if parts.has_heads(str(unit.key), unit.runs)]
     compared = [tile for tile in tiles if parts.has_pairs(tile.key)]
     heads = _concat((_named_heads(unit, parts) for unit in finished), "heads")
     tables = {
@@ -39,7 +35,7 @@ def compact(plan: Plan, tiles: Sequence[Tile], parts: Parts, output: Path) -> No
         "heads": heads.select(TABLES["heads"].names),
         "predictions": heads.select(TABLES["predictions"].names),
         "pairs": _concat((_named_pairs(tile, numbered, parts) for tile in compared), "pairs"),
-        "failures": _failures(plan, finished, [*_failed_tiles(tiles, parts)], parts),
+        "failures": pa.Table.from_pylist(failure_rows(plan, tiles, parts), schema=FAILURES),
         "timings": pa.Table.from_pylist(list(parts.timings()), schema=TABLES["timings"]),
     }
     for name, table in tables.items():
@@ -145,29 +141,18 @@ def _samples(plan: Plan) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def _failed_tiles(tiles: Sequence[Tile], parts: Parts) -> Iterable[dict[str, Any]]:
-    for tile in tiles:
-        record = None if parts.has_pairs(tile.key) else parts.failure(tile.key)
-        if record is not None:
-            yield {"task": tile.task.name, "head": tile.head.name, "unit": tile.key, **record}
-
-
-def _failures(
-    plan: Plan, finished: Sequence[HeadUnit], rows: list[dict[str, Any]], parts: Parts
-) -> pa.Table:
-    """One row per unit of heads that failed, after those of tiles."""
-    done = {unit.key for unit in finished}
+def failure_rows(plan: Plan, tiles: Sequence[Tile], parts: Parts) -> list[dict[str, Any]]:
+    """One row per unit of heads and per tile whose failure is on record."""
+    rows = []
     for unit in plan.units:
-        record = None if unit.key is None or unit.key in done else parts.failure(unit.key)
-        if record is not None:
-            rows.append(
-                {
-                    "model": unit.representation.model_name,
-                    "layer": unit.representation.layer,
-                    "task": unit.task.name,
-                    "head": unit.head.name,
-                    "unit": unit.key,
-                    **record,
-                }
-            )
-    return pa.Table.from_pylist(rows, schema=FAILURES)
+        record = parts.failure(str(unit.key))
+        if record is not None and not parts.has_heads(str(unit.key), unit.runs):
+            who = {"model": unit.representation.model_name, "layer": unit.representation.layer}
+            what = {"task": unit.task.name, "head": unit.head.name, "unit": unit.key}
+            rows.append({**who, **what, **record})
+    for tile in tiles:
+        record = parts.failure(tile.key)
+        if record is not None and not parts.has_pairs(tile.key):
+            what = {"task": tile.task.name, "head": tile.head.name, "unit": tile.key}
+            rows.append({"model": None, "layer": None, **what, **record})
+    return rows

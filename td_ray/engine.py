@@ -61,7 +61,7 @@ def run_block(
     failed = 0
     for unit in block.units:
         key = str(unit.key)
-        if set(unit.runs) <= set(parts.head_files(key)):
+        if parts.has_heads(key, unit.runs):
             continue  # finished before the process that began this block was lost
         started = time.perf_counter()
         stage = "features"

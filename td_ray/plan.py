@@ -217,7 +217,7 @@ def plan_tiles(plan: Plan, parts: Parts) -> list[Tile]:
 def _comparable(plan: Plan, parts: Parts) -> dict[tuple[str, str, str], list[HeadUnit]]:
     groups: dict[tuple[str, str, str], list[HeadUnit]] = defaultdict(list)
     for unit in plan.units:
-        if unit.key is not None and set(unit.runs) <= set(parts.head_files(unit.key)):
+        if unit.key is not None and parts.has_heads(unit.key, unit.runs):
             for data in unit.task.evaluation:
                 groups[unit.task.name, data, unit.head.name].append(unit)
     return groups

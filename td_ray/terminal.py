@@ -114,15 +114,15 @@ def warning_lines(heads: pd.DataFrame) -> list[str]:
     ]
 
 
-def failure_lines(failures: pd.DataFrame) -> list[str]:
-    """The first failures, a line each."""
+def failure_lines(failures: Sequence[Mapping[Any, Any]], most: int | None = None) -> list[str]:
+    """Rows of failures, a line each; at most so many."""
     lines = []
-    for failure in failures.head(10).to_dict("records"):
-        model = failure["model"]
-        who = f"{model} {failure['task']}" if isinstance(model, str) else "a tile of pairs"
-        lines.append(f"failed: {who} ({failure['stage']}): {failure['error']}")
-    if len(failures) > 10:
-        lines.append(f"and {len(failures) - 10} more; see the failures table")
+    for failure in failures[:most]:
+        model = failure["model"]  # a tile of pairs has none
+        who = model if isinstance(model, str) else "pairs of task"
+        lines.append(f"failed: {who} {failure['task']} ({failure['stage']}): {failure['error']}")
+    if len(failures) > len(lines):
+        lines.append(f"and {len(failures) - len(lines)} more; see the failures table")
     return lines
 
 

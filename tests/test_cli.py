@@ -124,6 +124,9 @@ def test_recorded_failures_end_with_3_and_are_named(zoo: Path) -> None:
     status = td_ray(zoo, "status", "experiment.yaml").stdout
     assert "8 finished, 2 failed" in status
     assert "NaN" in status
+    printed = td_ray(zoo, "status", "experiment.yaml", "--json").stdout
+    table = pd.read_parquet(zoo / "output/results/failures")
+    assert json.loads(printed)["failures"] == table.to_dict("records")
 
 
 def test_a_run_that_fails_ends_with_1(zoo: Path) -> None:

@@ -50,12 +50,41 @@ def wait_for_parts(folder: Path, number: int, process: subprocess.Popen[bytes]) 
         time.sleep(0.02)
 
 
+def wait_until_gone(processes: list[int]) -> None:
+    deadline = time.monotonic() + 60
+    while left := [pid for pid in processes if is_alive(pid)]:
+        assert time.monotonic() < deadline, f"still there: {left}"
+        time.sleep(0.1)
+
+
+def is_worker(pid: int) -> bool:
+    """Whether a process does work; Ray's own two agents of a node end a minute or so later."""
+    return title(pid).startswith("ray::") and "Agent" not in title(pid)
+
+
+def title(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").strip("\0 ")
+    except OSError:
+        return ""
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
 def test_a_killed_run_is_finished_by_running_again(zoo: Path) -> None:
     process = start(zoo)
     wait_for_parts(zoo, 5, process)
+    workers = [pid for pid in descendants(process.pid) if is_worker(pid)]
+    assert workers
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    time.sleep(3)  # workers notice that their driver is gone
+    wait_until_gone(workers)
     before = head_parts(zoo)
     assert 5 <= len(before) < 2 * MODELS
     process = start(zoo)
@@ -91,11 +120,7 @@ def kill_a_worker(driver: int, name: str) -> bool:
     """SIGKILL a Ray worker of this driver's own cluster whose title names an actor class."""
     mine = descendants(driver)
     for pid in mine:
-        try:
-            title = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
-        except OSError:
-            continue
-        if title.startswith("ray::") and name in title:
+        if is_worker(pid) and name in title(pid):
             os.kill(pid, signal.SIGKILL)
             return True
     return False

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from td_ray.results.tables import Results, open_results
@@ -56,6 +57,27 @@ def test_both_commands_are_on_the_first_screen() -> None:
     first_screen = README.splitlines()[:25]
     for command in ("make demo", "make test"):
         assert any(line.startswith(command) for line in first_screen)
+
+
+def test_the_printed_matrix_is_the_demos(demo: Results) -> None:
+    """Within what another processor's training changes; the percentages are its diagonal's."""
+    printed = README.split("td of task 'digit'\n")[1].split("```")[0].splitlines()
+    names = printed[0].split()
+    rows = [line.split() for line in printed[1:] if line]
+    table = demo.by_group("digit", "strategy")
+    assert [row[0] for row in rows] == list(table.index)
+    np.testing.assert_allclose(
+        np.array([row[1:] for row in rows], dtype=float), table[names], atol=0.01
+    )
+    diagonal = {row[0]: float(row[names.index(row[0]) + 1]) for row in rows}
+    for strategy in ("augmentation", "plain", "label_noise"):
+        assert f"{diagonal[strategy]:.1%}" in README
+
+
+def test_the_claim_about_the_slant(demo: Results) -> None:
+    """Better strategies do not agree more there, and the README says so."""
+    slant = demo.by_group("slant", "strategy")
+    assert slant.loc["augmentation", "augmentation"] > slant.loc["plain", "plain"]
 
 
 def test_figures_and_files_exist() -> None:

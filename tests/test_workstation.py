@@ -49,11 +49,15 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         [SCRIPTS / "start.sh"], env=environment, capture_output=True, text=True, timeout=120
     )
     assert started.returncode == 0, started.stderr + (folder / "log").read_text()
-    lines = (folder / "environment").read_text().splitlines()
+    lines = started.stdout.splitlines()
     variables = dict(line.removeprefix("export ").split("=", 1) for line in lines)
     yield {**environment, **variables}
     leader = (folder / "pid").read_text().strip()
-    subprocess.run([SCRIPTS / "stop.sh"], env=environment, check=True, timeout=60)
+    stopped = subprocess.run(
+        [SCRIPTS / "stop.sh"], env=environment, stdout=subprocess.PIPE, text=True, timeout=60
+    )
+    assert stopped.returncode == 0
+    assert set(stopped.stdout.split()) == {"unset", *variables}
     left = subprocess.run(["ps", "-o", "stat=", "--sid", leader], stdout=subprocess.PIPE, text=True)
     assert [state for state in left.stdout.split() if not state.startswith("Z")] == []
     shutil.rmtree(folder)

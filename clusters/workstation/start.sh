@@ -2,9 +2,9 @@
 # Start a Ray head on this machine. The dashboard and the jobs API listen on loopback alone; Ray's
 # own ports listen on all interfaces, and answer nobody without the token.
 #
-#   clusters/workstation/start.sh && . /tmp/td-ray-6379/environment
-#   td-ray run experiment.yaml --address 127.0.0.1:6379
-#   clusters/workstation/stop.sh
+#   eval "$(clusters/workstation/start.sh)"     # address and token, for this shell
+#   td-ray run experiment.yaml
+#   eval "$(clusters/workstation/stop.sh)"      # and takes them back
 #
 # Knobs, as environment variables:
 PORT=${PORT:-6379}                      # where td-ray connects
@@ -48,7 +48,8 @@ echo $! > "$FOLDER/pid"
 
 for _ in $(seq 60); do
     if ray health-check --address "127.0.0.1:$PORT" > /dev/null 2>&1; then
-        echo "a Ray head listens on 127.0.0.1:$PORT; now: . $FOLDER/environment"
+        echo "a Ray head listens on 127.0.0.1:$PORT" >&2
+        cat "$FOLDER/environment"
         exit 0
     fi
     kill -0 "$(cat "$FOLDER/pid")" 2>/dev/null || break

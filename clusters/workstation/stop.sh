@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # Stop the head that start.sh started, and nothing else on this machine.
+#
+#   eval "$(clusters/workstation/stop.sh)"
 PORT=${PORT:-6379}
 FOLDER=${FOLDER:-/tmp/td-ray-$PORT}
 
@@ -18,7 +20,8 @@ for signal in TERM KILL; do
     for _ in $(seq 20); do
         if [ -z "$(living)" ]; then
             rm -f "$FOLDER/pid"
-            echo "stopped; now: unset RAY_ADDRESS RAY_AUTH_MODE RAY_AUTH_TOKEN_PATH"
+            echo "stopped" >&2
+            echo "unset RAY_ADDRESS RAY_AUTH_MODE RAY_AUTH_TOKEN_PATH"
             exit 0
         fi
         sleep 0.25

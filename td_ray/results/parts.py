@@ -80,6 +80,10 @@ class Parts:
                 found[run] = path
         return found
 
+    def has_heads(self, unit: str, runs: Iterable[Run]) -> bool:
+        """Whether a unit has valid parts with all these runs."""
+        return set(runs) <= set(self.head_files(unit))
+
     def write_heads(self, unit: str, runs: Sequence[Run], table: pa.Table) -> None:
         """Write the heads of some runs of a unit."""
         name = name_of_runs(runs)

@@ -198,7 +198,7 @@ class OnRay:
         for number, error in lost:
             text = f"its process was lost too often: {error.strip().splitlines()[-1]}"
             for unit in blocks[number].units:
-                if not set(unit.runs) <= set(parts.head_files(str(unit.key))):
+                if not parts.has_heads(str(unit.key), unit.runs):
                     parts.write_failure(str(unit.key), "heads", WorkError(text))
 
     def run_tiles(self, plan: Plan, tiles: Sequence[Tile], reporter: Reporter) -> None:

@@ -91,7 +91,10 @@ def matrix_text(frame: pd.DataFrame, title: str, value: str) -> str:
     for label, row in frame.iterrows():
         table.add_row(str(label), *(_number(number) for number in row))
     note = "floor: between heads of one network, fitted on two halves of the training split"
-    note += f"; {value} is at half size too" if value != "value" else " (compare it with tdx)"
+    if value == "value":
+        note += " (half its size: compare it with '--value tdx')"
+    else:
+        note += f"; {value} is at half its size too"
     if missing:
         note += f"; {missing} pairs have no value (-)"
     text = io.StringIO()

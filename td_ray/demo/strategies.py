@@ -28,16 +28,16 @@ STRATEGIES: Mapping[str, Strategy] = MappingProxyType(
         strategy.name: strategy
         for strategy in (
             Strategy("plain", "No regularisation: the strategy to compare the others with."),
-            Strategy("mixup", "Helps: trains on mixtures of two images.", mixup=True),
-            Strategy("shifts", "Helps: random shifts of up to a pixel.", shift=1.0),
+            Strategy("mixup", "Helps on new digits: trains on mixtures of two images.", mixup=True),
+            Strategy("shifts", "Helps on new digits: random shifts of up to a pixel.", shift=1.0),
             Strategy(
                 "augmentation",
-                "Helps: random shifts, rotations and pixel noise.",
+                "Helps on new digits: random shifts, rotations and pixel noise.",
                 rotation=10.0,
                 shift=1.0,
                 pixel_noise=0.1,
             ),
-            Strategy("label_noise", "Hurts: part of the labels are wrong.", label_noise=0.3),
+            Strategy("label_noise", "Hurts: three labels in ten are wrong.", label_noise=0.3),
         )
     }
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +23,8 @@ from td_ray.features import (
     features_key,
 )
 from td_ray.files import Digest, DigestMemory
-from td_ray.heads import ClassTarget, FittedHeads, ValueTarget, fit_heads
+from td_ray.head_kinds.seeds import head_seed
+from td_ray.heads import ClassTarget, FittedHeads, Training, ValueTarget
 from td_ray.heads.scaling import Scaling, fit_scaling
 from td_ray.plan import Block, HeadUnit
 from td_ray.results.parts import Parts, Run
@@ -139,14 +141,15 @@ def fit_unit(unit: HeadUnit, features: ScaledFeatures, memory: int) -> pa.Table:
         ids, None if strata is None else strata[data.training], data.split_digest
     )
     weights = np.stack([fit.weights for fit in fits])
-    heads = fit_heads(
-        unit.head.kind,
-        training,
-        _target(task, training.device),
-        torch.from_numpy(weights).to(training.device),
-        unit.head.l2,
-        torch.from_numpy(validation).to(training.device),
-        memory_bytes=memory,
+    heads = unit.head.fit(
+        Training(
+            training,
+            _target(task, training.device),
+            torch.from_numpy(weights).to(training.device),
+            tuple(head_seed(fit.seed, fit.half) for fit in fits),
+            torch.from_numpy(validation).to(training.device),
+            memory,
+        )
     )
     train_scores = _scores(heads.predict(training).cpu().numpy(), task, task.train_target, weights)
     rows: list[dict[str, Any]] = []
@@ -189,10 +192,12 @@ def _facts(heads: FittedHeads, number: int, task: Task) -> dict[str, Any]:
     if heads.present is not None:
         present = heads.present[number].tolist()
         absent = [name for name, there in zip(task.classes, present, strict=True) if not there]
+    penalty, found = heads.penalty, heads.hyperparameters
     return {
-        "penalty": heads.penalty,
-        "penalty_source": heads.penalty_source,
-        "penalty_at_edge": heads.penalty_at_edge,
+        "penalty": penalty and penalty.value,
+        "penalty_source": penalty and penalty.source,
+        "penalty_at_edge": penalty and penalty.at_edge,
+        "hyperparameters": None if found is None else json.dumps(found, sort_keys=True),
         "loss": float(heads.loss[number]),
         "gradient_norm": float(heads.gradient_norm[number]),
         "iterations": int(heads.iterations[number]),

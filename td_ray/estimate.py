@@ -16,8 +16,6 @@ from td_ray.tasks import DataSet
 
 FLOPS_PER_SECOND = 8e9
 COMPARISONS_PER_SECOND = 3e8
-SOFTMAX_PER_SECOND = 4e7
-ITERATIONS = 60
 WIDTH_IF_UNKNOWN = 1024
 
 
@@ -122,15 +120,9 @@ def _fits(unit: HeadUnit) -> int:
 
 
 def _seconds(unit: HeadUnit, width: int) -> float:
-    rows, fits = len(unit.task.train_target), _fits(unit)
-    grid = len(unit.head.l2) if isinstance(unit.head.l2, tuple) else 0
-    if unit.head.kind == "logistic":
-        classes = len(unit.task.classes)
-        once = 4 * rows * width * classes / FLOPS_PER_SECOND
-        once += rows * classes / SOFTMAX_PER_SECOND
-        return (fits + grid) * ITERATIONS * once
-    once = (2 * rows * width**2 + 10 * min(rows, width) ** 3) / FLOPS_PER_SECOND
-    return (fits + bool(grid)) * once
+    outputs = len(unit.task.classes) or 1
+    rows = len(unit.task.train_target)
+    return unit.head.operations(rows, width, outputs, _fits(unit)) / FLOPS_PER_SECOND
 
 
 def describe(experiment: Experiment, plan: Plan, parts: Parts) -> dict[str, Any]:

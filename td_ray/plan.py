@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from td_ray import versions
 from td_ray.features import features_key
 from td_ray.files import Digest, fingerprint
+from td_ray.head_kinds import HeadKind
 from td_ray.resolve import Problem
 from td_ray.results.manifest import Manifest
 from td_ray.results.parts import Parts, Run
-from td_ray.spec import HeadSpec
 from td_ray.tasks import Task
 from td_ray.zoo import PredictionSource, Representation
 
@@ -42,7 +42,7 @@ class HeadUnit:
     number: int
     representation: Representation
     task: Task
-    head: HeadSpec
+    head: HeadKind
     features: Mapping[str, str | None]
     runs: tuple[Run, ...]
 
@@ -82,7 +82,7 @@ class Tile:
 
     key: str
     task: Task
-    head: HeadSpec
+    head: HeadKind
     data: str
     measure: str
     rows: tuple[Member, ...]
@@ -142,7 +142,7 @@ def _units_of(
                 keys[name] = features_key(representation, problem.data[name], folder, digest)
         used = {name: keys[name] for name in representation.model.data_sets(task.spec)}
         for head in problem.experiment.heads_for(task.spec):
-            yield _unit(problem, representation, number, task, head, used)
+            yield _unit(problem, representation, number, task, cast(HeadKind, head), used)
 
 
 def _unit(
@@ -150,12 +150,12 @@ def _unit(
     representation: Representation,
     number: int,
     task: Task,
-    head: HeadSpec,
+    head: HeadKind,
     used: Mapping[str, str | None],
 ) -> HeadUnit:
     is_stored = isinstance(representation.model, PredictionSource)
     evaluated = {name: used[name] for name in task.evaluation}
-    fitted = [] if is_stored else [used[task.spec.data], _identity(head)]
+    fitted = [] if is_stored else [used[task.spec.data], head.identity()]
     key = None
     if all(used.values()):
         key = fingerprint(
@@ -171,12 +171,6 @@ def _unit(
         )
     runs: tuple[Run, ...] = (None,) if is_stored else (None, *problem.experiment.seeds)
     return HeadUnit(key, number, representation, task, head, used, runs)
-
-
-def _identity(head: HeadSpec) -> dict[str, object]:
-    """What of a head decides its fit: not its name, nor its tasks, nor the order of a grid."""
-    l2 = sorted(head.l2) if isinstance(head.l2, tuple) else head.l2
-    return {**head.model_dump(exclude={"name", "targets"}), "l2": l2}
 
 
 def _state(unit: HeadUnit, parts: Parts) -> tuple[State, HeadUnit | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -44,8 +44,6 @@ Name = Annotated[str, Field(min_length=1)]
 
 Words = Annotated[tuple[Name, ...], BeforeValidator(_one_or_many)]
 """Words; a single one may stand without brackets."""
-
-Penalty = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Frozen(BaseModel):
@@ -144,57 +142,41 @@ class TaskSpec(Frozen):
 
 
 class HeadSpec(Frozen):
-    """A head: what is fitted on frozen features.
+    """One line of ``heads``: a kind, and options that all kinds share.
 
     Attributes:
-        kind: ``logistic`` or ``ridge``.
-        l2: the penalty, or a grid from which each (representation, task) chooses once.
+        kind: the registered name; a line may be that name alone.
+        name: by default the kind.
         scaling: of the features: ``column``, ``global``, ``none`` or ``whiten``.
-        targets: the kinds of task it serves; by default labels for logistic, numbers for ridge.
+        targets: the kinds of task it serves; by default those that its kind is meant for.
     """
 
-    name: Name
+    takes: ClassVar[tuple[Kind, ...]] = ()
+    """The kinds of task that a kind of head can be fitted to."""
+
+    meant_for: ClassVar[tuple[Kind, ...]] = ()
+    """Those of them that it serves where ``targets`` says nothing."""
+
     kind: str
-    l2: Penalty | tuple[Penalty, ...] = 1e-3
+    name: Name
     scaling: Literal["column", "global", "none", "whiten"] = "column"
     targets: Annotated[tuple[Kind, ...], BeforeValidator(_one_or_many), Field(min_length=1)]
 
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            value = {"kind": value}
-        if isinstance(value, dict):
-            kind = value.get("kind", value.get("name"))
-            if kind is None:
-                known = registry.closest("", registry.HEAD_KINDS.names())
-                raise ValueError(f"'kind' is missing: {known}")
-            regression = kind == "ridge"
-            fill = {
-                "name": kind,
-                "kind": kind,
-                "targets": ("regression",) if regression else ("classification",),
-            }
-            value = {**fill, **value}
-        return value
-
-    @field_validator("kind")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in registry.HEAD_KINDS.names():
-            raise ValueError(
-                f"unknown head '{value}': {registry.closest(value, registry.HEAD_KINDS.names())}"
-            )
+        if isinstance(value, Mapping):
+            return {"name": value.get("kind"), "targets": cls.meant_for, **value}
         return value
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
-        if self.kind == "logistic" and "regression" in self.targets:
-            raise ValueError("a logistic head takes labels; use kind 'ridge' for regression")
-        if isinstance(self.l2, tuple) and not self.l2:
-            raise ValueError("'l2' is an empty grid; give at least one penalty")
-        if isinstance(self.l2, tuple) and len(set(self.l2)) < len(self.l2):
-            raise ValueError("a penalty is twice in the grid 'l2'")
+    def _takes_its_targets(self) -> Self:
+        for target in self.targets:
+            if target not in self.takes:
+                raise ValueError(
+                    f"head '{self.name}' is {self.kind} and takes {' and '.join(self.takes)} "
+                    f"tasks, not {target}: use kind {_kinds_for(target)}"
+                )
         return self
 
 
@@ -212,26 +194,37 @@ class Resources(Frozen):
     tile: Annotated[int, Field(ge=1)] = 128
 
 
-def _entry(sources: registry.Registry[Any]) -> BeforeValidator:
-    """Validate a mapping by the class that its ``source`` key names."""
+def _entry(known: registry.Registry[Any], key: str) -> BeforeValidator:
+    """Validate a mapping by the class that its ``key`` names."""
 
     def choose(value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        name = value.get("source")
+        name = value.get(key)
         if not isinstance(name, str):
-            raise ValueError(f"'source' is missing: {registry.closest('', sources.names())}")
+            raise ValueError(f"'{key}' is missing: {registry.closest('', known.names())}")
         try:
-            source = sources.get(name)
+            found = known.get(name)
         except InputError as error:
             raise ValueError(str(error)) from None
-        return source.model_validate(value)
+        return found.model_validate(value)
 
     return BeforeValidator(choose)
 
 
+def _kind_alone(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+def _kinds_for(target: Kind) -> str:
+    """The kinds of head that are meant for a kind of task, in words."""
+    kinds = registry.HEAD_KINDS
+    return " or ".join(name for name in kinds.names() if target in kinds.get(name).meant_for)
+
+
 def _heads() -> tuple[HeadSpec, ...]:
-    return tuple(HeadSpec.model_validate(kind) for kind in ("logistic", "ridge"))
+    kinds = ("logistic", "ridge")
+    return tuple(registry.HEAD_KINDS.get(kind).model_validate({"kind": kind}) for kind in kinds)
 
 
 class Experiment(Frozen):
@@ -239,15 +232,25 @@ class Experiment(Frozen):
 
     name: str = "experiment"
     models: Annotated[
-        tuple[Annotated[SerializeAsAny[ModelEntry], _entry(registry.MODEL_SOURCES)], ...],
+        tuple[Annotated[SerializeAsAny[ModelEntry], _entry(registry.MODEL_SOURCES, "source")], ...],
         Field(min_length=1),
     ]
     data: Annotated[
-        tuple[Annotated[SerializeAsAny[DataEntry], _entry(registry.DATA_SOURCES)], ...],
+        tuple[Annotated[SerializeAsAny[DataEntry], _entry(registry.DATA_SOURCES, "source")], ...],
         Field(min_length=1),
     ]
     tasks: Annotated[tuple[TaskSpec, ...], Field(min_length=1)]
-    heads: Annotated[tuple[HeadSpec, ...], Field(default_factory=_heads, min_length=1)]
+    heads: Annotated[
+        tuple[
+            Annotated[
+                SerializeAsAny[HeadSpec],
+                _entry(registry.HEAD_KINDS, "kind"),
+                BeforeValidator(_kind_alone),
+            ],
+            ...,
+        ],
+        Field(default_factory=_heads, min_length=1),
+    ]
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     pairs: Literal["all"] | Annotated[tuple[tuple[str, str], ...], Field(min_length=1)] = "all"
     measures: Annotated[Words, Field(min_length=1)] = ("td",)
@@ -333,8 +336,9 @@ class Experiment(Frozen):
                     raise ValueError(f"task '{task.name}': no data set is called '{name}': {hint}")
             if not self.heads_for(task):
                 raise ValueError(
-                    f"task '{task.name}' is {task.kind}, and no head serves it: add "
-                    f"{{kind: {'ridge' if task.kind == 'regression' else 'logistic'}}} to 'heads'"
+                    f"task '{task.name}' is {task.kind}, and no head serves it (there is "
+                    f"{', '.join(head.name for head in self.heads)}): add one of kind "
+                    f"{_kinds_for(task.kind)} to 'heads'"
                 )
         return self
 
@@ -369,17 +373,18 @@ def default_cache() -> Path:
 
 def _keys_beside(place: Place, content: Mapping[str, Any]) -> list[str]:
     """The keys that would have been allowed where an unknown one was found."""
-    rooms: dict[int | str, type[Frozen]] = {
-        "tasks": TaskSpec,
-        "heads": HeadSpec,
-        "resources": Resources,
+    registries = {
+        "models": (registry.MODEL_SOURCES, "source"),
+        "data": (registry.DATA_SOURCES, "source"),
+        "heads": (registry.HEAD_KINDS, "kind"),
     }
     if len(place) == 1:
         return list(Experiment.model_fields)
     if "split" in place[:-1]:
         return list(Split.model_fields)
-    room, number = place[0], place[1]
-    if room in rooms:
-        return list(rooms[room].model_fields)
-    sources = registry.MODEL_SOURCES if room == "models" else registry.DATA_SOURCES
-    return list(sources.get(content[str(room)][number]["source"]).model_fields)
+    room, number = str(place[0]), place[1]
+    if room in registries:
+        known, key = registries[room]
+        return list(known.get(content[room][number][key]).model_fields)
+    others: dict[str, type[Frozen]] = {"tasks": TaskSpec, "resources": Resources}
+    return list(others[room].model_fields)

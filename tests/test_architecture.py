@@ -25,6 +25,7 @@ ROOMS = [
     "resolve",
     "features",
     "heads",
+    "head_kinds",
     "measures",
     "inference",
     "discrepancy",

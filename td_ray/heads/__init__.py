@@ -1,91 +1,128 @@
-"""Heads: the best linear predictor on one representation. Tensors in, tensors out.
+"""Heads: predictors on one frozen representation. Tensors in, tensors out.
 
-`fit_heads` fits K heads at once, one per vector of sample weights (the full training split,
-halves), all with one penalty, given or chosen from a grid. Kinds of head by name: `logistic`,
-`ridge`.
+`fit_heads` fits K exact heads at once, one per vector of sample weights (the full training split,
+halves), all with one penalty, given or chosen from a grid. What an experiment calls a head is in
+`td_ray.head_kinds`, which calls this room.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from td_ray.errors import InputError
-from td_ray.heads.kinds import ClassTarget, RawHeads, Target, ValueTarget, find_head_kind, head_kind
+from td_ray.heads.exact import LinearParameters, find_exact_kind
 from td_ray.heads.penalty import Penalty, choose_penalty, require_convergence
 from td_ray.heads.scaling import SCALINGS, Scaling, fit_scaling
+from td_ray.heads.targets import ClassTarget, Target, ValueTarget
+from td_ray.heads.validation import block_rows
 
 __all__ = [
     "SCALINGS",
     "ClassTarget",
     "FittedHeads",
+    "LinearParameters",
+    "Parameters",
+    "Penalty",
     "Scaling",
     "Target",
+    "Training",
     "ValueTarget",
     "fit_heads",
     "fit_scaling",
-    "head_kind",
 ]
 
-# Predictions are made over blocks of rows, so that the scores of one block stay below this.
-BLOCK_BYTES = 256 * 2**20
+
+@dataclass(frozen=True)
+class Training:
+    """What K heads of one representation are fitted on.
+
+    Attributes:
+        features: (n, d) scaled training features.
+        target: n labels or values.
+        weights: (K, n) float64 sample weights >= 0, one row per head.
+        seeds: K numbers in [0, 2^63) that decide all chance in the head of that row.
+        validation: (n,) bool, the rows on which what is searched is compared.
+        memory_bytes: bound on the temporaries that grow with the number of heads.
+    """
+
+    features: Tensor
+    target: Target
+    weights: Tensor
+    seeds: tuple[int, ...]
+    validation: Tensor
+    memory_bytes: int
+
+
+class Parameters(Protocol):
+    """The parameters of K fitted heads: what turns features into scores."""
+
+    def scores(self, features: Tensor) -> Tensor:
+        """(K, m, c) float64 scores of (m, d) features; -inf for a class that is never predicted."""
 
 
 @dataclass(frozen=True)
 class FittedHeads:
-    """K converged heads with c scores each (C classes, or one value) on d features; float64.
+    """K heads with c scores each (C classes, or one value) on d features.
 
     Attributes:
-        weight: (K, c, d).
-        intercept: (K, c); -inf for a class without training weight, which is never predicted.
-        penalty: l2, the same for all heads.
-        penalty_source: "fixed" or "grid".
-        penalty_at_edge: chosen at the end of a grid of two or more.
-        loss: (K,) penalised training loss.
+        parameters: linear, or whatever the kind of head has.
+        width: d.
+        outputs: c.
+        loss: (K,) training loss, with the penalty of exact heads.
         gradient_norm: (K,) max |gradient| of that loss.
-        iterations: (K,) int64; zero for direct solvers.
+        iterations: (K,) int64 iterations or steps; zero for direct solvers.
         present: (K, C) bool classes with training weight; None for values.
+        penalty: of exact heads, l2 and where it comes from, the same for all.
+        hyperparameters: of stochastic heads, JSON values by name, the same for all.
     """
 
-    weight: Tensor
-    intercept: Tensor
-    penalty: float
-    penalty_source: str
-    penalty_at_edge: bool
+    parameters: Parameters
+    width: int
+    outputs: int
     loss: Tensor
     gradient_norm: Tensor
     iterations: Tensor
     present: Tensor | None
+    penalty: Penalty | None = None
+    hyperparameters: Mapping[str, Any] | None = None
 
     def scores(self, features: Tensor) -> Tensor:
-        """(K, n, c) float64 scores of scaled features (n, d): log odds up to a constant, or values.
+        """(K, n, c) scores of scaled features (n, d): log odds up to a constant, or values.
 
         Raises:
             InputError: the features have another width than the training features.
         """
-        if features.ndim != 2 or features.shape[1] != self.weight.shape[2]:
-            raise InputError(
-                f"the heads were fitted on {self.weight.shape[2]} features per row; "
-                f"they cannot score {tuple(features.shape)}"
-            )
-        features = features.to(torch.float64)
-        return (self.weight @ features.T + self.intercept[:, :, None]).mT
+        self._check(features)
+        return self.parameters.scores(features)
 
     def predict(self, features: Tensor) -> Tensor:
         """(K, n) predictions for scaled features (n, d): int64 class codes, or float64 values.
 
+        Features are read in blocks of rows.
+
         Raises:
             InputError: as for `scores`.
         """
-        rows = max(1, BLOCK_BYTES // (8 * self.intercept.numel()))
-        blocks = [self.scores(block) for block in torch.split(features, rows)]
+        self._check(features)
+        rows = block_rows(len(self.loss), self.outputs, self.width)
+        starts = range(0, len(features), rows)
+        blocks = [self.parameters.scores(features[start : start + rows]) for start in starts]
         if self.present is None:
             return torch.cat([block.squeeze(2) for block in blocks], 1)
         return torch.cat([block.argmax(2) for block in blocks], 1)
+
+    def _check(self, features: Tensor) -> None:
+        if len(features.shape) != 2 or features.shape[1] != self.width:
+            raise InputError(
+                f"the heads were fitted on {self.width} features per row; "
+                f"they cannot score {tuple(features.shape)}"
+            )
 
 
 def fit_heads(
@@ -98,10 +135,10 @@ def fit_heads(
     *,
     memory_bytes: int = 2 * 2**30,
 ) -> FittedHeads:
-    """Fit K heads on one representation, all with the same penalty.
+    """Fit K exact heads on one representation, all with the same penalty.
 
     Args:
-        kind: "logistic" (class labels) or "ridge" (class labels or values), or a registered name.
+        kind: "logistic" (class labels) or "ridge" (class labels or values).
         features: (n, d) scaled training features.
         target: n labels or values.
         weights: (K, n) sample weights >= 0, one row per head.
@@ -116,7 +153,7 @@ def fit_heads(
         InputError: bad arguments, unknown kind, or a target that the kind does not take.
         WorkError: a head did not converge.
     """
-    head = find_head_kind(kind, target)
+    head = find_exact_kind(kind, target)
     if len(target) != len(features):
         raise InputError(f"the target has {len(target)} rows but the features have {len(features)}")
     grid = [float(value) for value in l2] if isinstance(l2, Sequence) else [float(l2)]
@@ -127,16 +164,15 @@ def fit_heads(
         penalty = choose_penalty(kind, head, features, target, grid, validation, memory_bytes)
     else:
         penalty = Penalty(grid[0], "fixed", False)
-    raw: RawHeads = head.fit(features, target, weights, [penalty.value], memory_bytes)
-    require_convergence(kind, raw, [penalty.value])
+    fitted = head.fit(features, target, weights, [penalty.value], memory_bytes)
+    require_convergence(kind, fitted, [penalty.value])
     return FittedHeads(
-        weight=raw.weight,
-        intercept=raw.intercept,
-        penalty=penalty.value,
-        penalty_source=penalty.source,
-        penalty_at_edge=penalty.at_edge,
-        loss=raw.loss,
-        gradient_norm=raw.gradient_norm,
-        iterations=raw.iterations,
-        present=raw.present,
+        parameters=fitted.parameters,
+        width=features.shape[1],
+        outputs=fitted.parameters.intercept.shape[1],
+        loss=fitted.loss,
+        gradient_norm=fitted.gradient_norm,
+        iterations=fitted.iterations,
+        present=fitted.present,
+        penalty=penalty,
     )

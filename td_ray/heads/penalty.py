@@ -1,8 +1,8 @@
 """Choice of the penalty from a grid, once per representation and task.
 
-The grid is fitted, with equal weights, on the training rows outside the validation part, and scored
-on the validation part by the head's own loss (log loss or squared error; not accuracy, whose ties
-flip). The smallest loss wins, and ties go to the larger penalty.
+The grid is fitted on the training rows outside the validation part, and scored on the validation
+part by the head's own loss (see `validation`). The smallest loss wins, and ties go to the larger
+penalty.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from td_ray.errors import InputError, WorkError
-from td_ray.heads.kinds import ClassTarget, HeadKind, RawHeads, Target
+from td_ray.heads.exact import ExactHeads, ExactKind
+from td_ray.heads.targets import Target
+from td_ray.heads.validation import block_rows, competing_weights, scorable_rows
 
 # Losses closer than this, relative to the smallest, are one: the solvers do not resolve them.
 TIE = 1e-9
@@ -38,7 +40,7 @@ class Penalty:
 
 def choose_penalty(
     name: str,
-    kind: HeadKind,
+    kind: ExactKind,
     features: Tensor,
     target: Target,
     grid: Sequence[float],
@@ -56,9 +58,6 @@ def choose_penalty(
         validation: (n,) bool, the validation part of the training split.
         memory_bytes: as for `fit_heads`.
 
-    Validation rows of a class that the fitting part lacks are left out: their log loss is infinite
-    for every penalty.
-
     Raises:
         InputError: an empty or repeated grid, or no usable validation rows.
         WorkError: a head of the grid did not converge.
@@ -69,23 +68,30 @@ def choose_penalty(
         return Penalty(float(grid[0]), "grid", False)
     if validation is None:
         raise InputError("a grid of penalties needs validation rows: give them, or one fixed l2")
-    if validation.dtype != torch.bool or validation.shape != (len(target),):
-        raise InputError(
-            f"validation must be a bool per training row, ({len(target)},), "
-            f"not {tuple(validation.shape)} {validation.dtype}"
-        )
-    if bool(validation.all()) or not bool(validation.any()):
-        raise InputError("the validation part must hold some training rows, and not all of them")
-    weights = torch.ones(1, int((~validation).sum()), dtype=torch.float64, device=features.device)
-    heads = kind.fit(features[~validation], target.rows(~validation), weights, grid, memory_bytes)
+    weights = competing_weights(target, validation)[None].to(features.device)
+    heads = kind.fit(features, target, weights, grid, memory_bytes)
     require_convergence(name, heads, grid)
-    chosen = _scorable(target, validation)
-    losses = kind.validation_loss(heads.scores(features[chosen]), target.rows(chosen)).mean(1)
+    losses = _validation_losses(kind, heads, features, target, scorable_rows(target, validation))
     value = _pick(grid, losses.tolist())
     return Penalty(value, "grid", value in (min(grid), max(grid)))
 
 
-def require_convergence(name: str, heads: RawHeads, l2: Sequence[float]) -> None:
+def _validation_losses(
+    kind: ExactKind, heads: ExactHeads, features: Tensor, target: Target, chosen: Tensor
+) -> Tensor:
+    """(H,) mean losses on the chosen rows."""
+    count, outputs, width = heads.parameters.weight.shape
+    rows = block_rows(count, outputs, width)
+    total = torch.zeros_like(heads.loss)
+    for start in range(0, len(features), rows):
+        part = slice(start, start + rows)
+        here = torch.nonzero(chosen[part])[:, 0]
+        scores = heads.parameters.scores(features[part][here])
+        total += kind.validation_loss(scores, target.rows(here + start)).sum(1)
+    return total / chosen.sum()
+
+
+def require_convergence(name: str, heads: ExactHeads, l2: Sequence[float]) -> None:
     """Refuse heads that are not the optimum.
 
     Raises:
@@ -100,18 +106,6 @@ def require_convergence(name: str, heads: RawHeads, l2: Sequence[float]) -> None
             f"worst gradient norm {worst:.3g} after {int(heads.iterations.max())} iterations): "
             "use a larger l2, or scaled features"
         )
-
-
-def _scorable(target: Target, validation: Tensor) -> Tensor:
-    """(n,) bool: the validation rows whose class the fitting part knows."""
-    if not isinstance(target, ClassTarget):
-        return validation
-    known = torch.zeros(target.n_classes, dtype=torch.bool, device=target.codes.device)
-    known[target.codes[~validation]] = True
-    chosen = validation & known[target.codes]
-    if not bool(chosen.any()):
-        raise InputError("no validation row has a class that occurs among the other training rows")
-    return chosen
 
 
 def _pick(grid: Sequence[float], losses: Sequence[float]) -> float:

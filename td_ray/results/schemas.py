@@ -53,14 +53,15 @@ _HEAD_KEY = [
 ]
 
 _HEAD_FACTS = [
-    pa.field("penalty", pa.float64()),
-    pa.field("penalty_source", pa.string()),  # "fixed" or "grid"; null for stored predictions
+    pa.field("penalty", pa.float64()),  # of exact heads; null for all others
+    pa.field("penalty_source", pa.string()),  # "fixed" or "grid"
     pa.field("penalty_at_edge", pa.bool_()),
+    pa.field("hyperparameters", pa.string()),  # of stochastic heads, a JSON object
     pa.field("train_score", pa.float64()),  # accuracy, or R2 of regression, on its training rows
     pa.field("score", pa.float64()),  # the same on the evaluation split
-    pa.field("loss", pa.float64()),  # the penalised training loss that was minimised
+    pa.field("loss", pa.float64()),  # on its training rows, with the penalty of exact heads
     pa.field("gradient_norm", pa.float64()),  # largest absolute entry of its gradient
-    pa.field("iterations", pa.int32()),
+    pa.field("iterations", pa.int32()),  # or steps of stochastic heads
     pa.field("absent_classes", pa.list_(pa.string())),  # had no training weight
     pa.field("n_train", pa.int64()),
     pa.field("n_evaluation", pa.int64(), nullable=False),

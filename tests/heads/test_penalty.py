@@ -9,9 +9,8 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge as SklearnRidge
 
-import td_ray.heads
 from td_ray.errors import InputError, WorkError
-from td_ray.heads import ClassTarget, ValueTarget, fit_heads, logistic
+from td_ray.heads import ClassTarget, FittedHeads, Penalty, ValueTarget, fit_heads, logistic
 from td_ray.heads.logistic import fit_logistic
 from td_ray.heads.penalty import _pick
 
@@ -40,6 +39,11 @@ def validation() -> torch.Tensor:
     return torch.arange(80) % 4 == 0
 
 
+def penalty_of(fitted: FittedHeads) -> Penalty:
+    assert fitted.penalty is not None
+    return fitted.penalty
+
+
 def ones(heads: int = 1, rows: int = 80) -> torch.Tensor:
     return torch.ones(heads, rows, dtype=torch.float64)
 
@@ -59,11 +63,10 @@ def test_logistic_penalty_has_the_smallest_validation_log_loss(
         )
         odds = torch.softmax(features[validation] @ head.weight[0].T + head.intercept[0], 1)
         losses.append(-float(odds[torch.arange(20), classes.codes[validation]].log().mean()))
-    assert fitted.penalty == GRID[int(np.argmin(losses))]
-    assert (fitted.penalty_source, fitted.penalty_at_edge) == ("grid", False)
-    refitted = fit_heads("logistic", features, classes, ones(2), fitted.penalty)
-    torch.testing.assert_close(fitted.weight, refitted.weight)
-    assert (refitted.penalty_source, refitted.penalty_at_edge) == ("fixed", False)
+    assert fitted.penalty == Penalty(GRID[int(np.argmin(losses))], "grid", False)
+    refitted = fit_heads("logistic", features, classes, ones(2), penalty_of(fitted).value)
+    torch.testing.assert_close(fitted.scores(features), refitted.scores(features))
+    assert refitted.penalty == Penalty(penalty_of(fitted).value, "fixed", False)
 
 
 def test_ridge_penalty_has_the_smallest_validation_squared_error(
@@ -75,14 +78,14 @@ def test_ridge_penalty_has_the_smallest_validation_squared_error(
         head = SklearnRidge(alpha=l2 * 60).fit(features[~validation], values.values[~validation])
         gap = head.predict(features[validation].numpy()) - values.values[validation].numpy()
         errors.append(np.square(gap).mean())
-    assert fitted.penalty == GRID[int(np.argmin(errors))]
+    assert penalty_of(fitted).value == GRID[int(np.argmin(errors))]
 
 
 def test_the_validation_rows_do_not_choose_by_their_fit(
     features: torch.Tensor, validation: torch.Tensor
 ) -> None:
     noise = ValueTarget(torch.from_numpy(np.random.default_rng(3).standard_normal(80)))
-    assert fit_heads("ridge", features, noise, ones(), GRID, validation).penalty >= 1.0
+    assert penalty_of(fit_heads("ridge", features, noise, ones(), GRID, validation)).value >= 1.0
 
 
 def test_the_edge_of_a_grid_is_recorded(
@@ -90,9 +93,9 @@ def test_the_edge_of_a_grid_is_recorded(
 ) -> None:
     for grid in ([1.0, 100.0], [100.0, 1.0]):
         fitted = fit_heads("logistic", features, classes, ones(), grid, validation)
-        assert (fitted.penalty, fitted.penalty_at_edge) == (1.0, True)
+        assert fitted.penalty == Penalty(1.0, "grid", True)
     alone = fit_heads("logistic", features, classes, ones(), [1.0])
-    assert (alone.penalty, alone.penalty_source, alone.penalty_at_edge) == (1.0, "grid", False)
+    assert alone.penalty == Penalty(1.0, "grid", False)
 
 
 def test_ties_go_to_the_larger_penalty() -> None:
@@ -106,7 +109,7 @@ def test_ties_go_to_the_larger_penalty() -> None:
         GRID,
         torch.tensor([True, False, False, False]),
     )
-    assert (constant.penalty, constant.penalty_at_edge) == (100.0, True)
+    assert constant.penalty == Penalty(100.0, "grid", True)
 
 
 @pytest.mark.parametrize("kind", ["logistic", "ridge"])
@@ -171,7 +174,7 @@ def test_predictions_do_not_depend_on_the_blocks(
     whole = logistic_heads.predict(features), ridge_heads.predict(features)
     assert whole[0].shape == whole[1].shape == (3, 80)
     assert (whole[0].dtype, whole[1].dtype) == (torch.int64, torch.float64)
-    monkeypatch.setattr(td_ray.heads, "BLOCK_BYTES", 1)
+    monkeypatch.setattr("td_ray.heads.validation.BLOCK_BYTES", 1)
     assert torch.equal(logistic_heads.predict(features), whole[0])
     torch.testing.assert_close(ridge_heads.predict(features), whole[1])
 
@@ -265,4 +268,4 @@ def test_log_loss_chooses_and_not_accuracy(
     best = int(losses.argmin())
     assert best != len(grid) - 1 - int(wrong.flip(0).argmin())
     fitted = fit_heads("logistic", features, classes, ones(), grid, validation)
-    assert fitted.penalty == grid[best]
+    assert penalty_of(fitted).value == grid[best]

@@ -1,14 +1,10 @@
-"""The kinds of head by name, and the targets they take.
-
-A head kind is an object with the members of `HeadKind`, registered by the decorator
-`head_kind(name)`.
-"""
+"""The kinds of head that have an exact optimum, by name: `logistic` and `ridge`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -17,66 +13,22 @@ from torch.nn.functional import one_hot
 from td_ray.errors import InputError
 from td_ray.heads.logistic import fit_logistic
 from td_ray.heads.ridge import fit_ridge
-from td_ray.registry import HEAD_KINDS
+from td_ray.heads.targets import ClassTarget, Target, ValueTarget
+from td_ray.heads.validation import log_loss
+from td_ray.registry import closest
 
 
 @dataclass(frozen=True)
-class ClassTarget:
-    """Class labels.
+class LinearParameters:
+    """H linear heads with c scores each (C classes, or one value) on d features; float64.
 
     Attributes:
-        codes: (n,) int64 in [0, n_classes).
-        n_classes: the number of classes of the task, present in these rows or not.
-    """
-
-    codes: Tensor
-    n_classes: int
-
-    def rows(self, chosen: Tensor) -> ClassTarget:
-        """The same for a subset of the rows."""
-        return ClassTarget(self.codes[chosen], self.n_classes)
-
-    def __len__(self) -> int:
-        """The number of rows."""
-        return len(self.codes)
-
-
-@dataclass(frozen=True)
-class ValueTarget:
-    """Real values: `values` is (n,) float64."""
-
-    values: Tensor
-
-    def rows(self, chosen: Tensor) -> ValueTarget:
-        """The same for a subset of the rows."""
-        return ValueTarget(self.values[chosen])
-
-    def __len__(self) -> int:
-        """The number of rows."""
-        return len(self.values)
-
-
-Target = ClassTarget | ValueTarget
-
-
-@dataclass(frozen=True)
-class RawHeads:
-    """H heads with c scores each (C classes, or one value) on d features, from a solver.
-
-    Attributes:
-        weight: (H, c, d) float64.
-        intercept: (H, c) float64; -inf for an absent class.
-        present: (H, C) bool, or None for values.
-        loss, gradient_norm, iterations, converged: (H,) each.
+        weight: (H, c, d).
+        intercept: (H, c); -inf for a class without training weight, which is never predicted.
     """
 
     weight: Tensor
     intercept: Tensor
-    present: Tensor | None
-    loss: Tensor
-    gradient_norm: Tensor
-    iterations: Tensor
-    converged: Tensor
 
     def scores(self, features: Tensor) -> Tensor:
         """(H, m, c) scores of (m, d) features."""
@@ -84,13 +36,31 @@ class RawHeads:
         return (self.weight @ features.T + self.intercept[:, :, None]).mT
 
 
-class HeadKind(Protocol):
-    """What a kind of head must offer."""
+@dataclass(frozen=True)
+class ExactHeads:
+    """H heads from a solver.
 
-    takes: tuple[type[Target], ...]
+    Attributes:
+        parameters: of H heads.
+        present: (H, C) bool, or None for values.
+        loss, gradient_norm, iterations, converged: (H,) each.
+    """
+
+    parameters: LinearParameters
+    present: Tensor | None
+    loss: Tensor
+    gradient_norm: Tensor
+    iterations: Tensor
+    converged: Tensor
+
+
+class ExactKind(Protocol):
+    """What a kind of exact head offers."""
+
+    takes: ClassVar[tuple[type[Target], ...]]
     """The target types that it can be fitted to."""
 
-    zero_penalty: bool
+    zero_penalty: ClassVar[bool]
     """Whether its optimum exists without a penalty."""
 
     def fit(
@@ -100,7 +70,7 @@ class HeadKind(Protocol):
         weights: Tensor,
         l2: Sequence[float],
         memory_bytes: int,
-    ) -> RawHeads:
+    ) -> ExactHeads:
         """Fit every row of the weights (K, n) with every penalty: K P heads, penalty innermost.
 
         `memory_bytes` bounds the temporaries that grow with the number of heads.
@@ -110,20 +80,18 @@ class HeadKind(Protocol):
         """(H, m) loss of every head on every row, for scores (H, m, c), to choose penalties by."""
 
 
-head_kind = HEAD_KINDS.register
-"""Decorator: register a class without arguments whose instances are `HeadKind`s."""
-
-
-def find_head_kind(name: str, target: Target) -> HeadKind:
+def find_exact_kind(name: str, target: Target) -> ExactKind:
     """The kind of that name, if it takes that target.
 
     Raises:
         InputError: no such kind, or it does not take the target; the message says which does.
     """
-    kind: HeadKind = HEAD_KINDS.get(name)()
+    if name not in EXACT_KINDS:
+        raise InputError(f"unknown head '{name}': {closest(name, EXACT_KINDS)}")
+    kind = EXACT_KINDS[name]
     if not isinstance(target, kind.takes):
         what, words = _words(type(target)), " and ".join(map(_words, kind.takes))
-        others = [x for x in HEAD_KINDS.names() if isinstance(target, HEAD_KINDS.get(x).takes)]
+        others = [x for x, other in EXACT_KINDS.items() if isinstance(target, other.takes)]
         hint = " or ".join(f'"{other}"' for other in others)
         raise InputError(f'head "{name}" takes {words}, not {what}: use head {hint}')
     return kind
@@ -133,22 +101,22 @@ def _words(target: type[Target]) -> str:
     return "class labels" if target is ClassTarget else "real-valued targets"
 
 
-@head_kind("logistic")
 class Logistic:
     """Multinomial logistic regression on class labels; penalties are chosen by log loss."""
 
-    takes = (ClassTarget,)
-    zero_penalty = False
+    takes: ClassVar[tuple[type[Target], ...]] = (ClassTarget,)
+    zero_penalty: ClassVar[bool] = False
 
     def fit(
         self,
         features: Tensor,
-        target: ClassTarget,
+        target: Target,
         weights: Tensor,
         l2: Sequence[float],
         memory_bytes: int,
-    ) -> RawHeads:
+    ) -> ExactHeads:
         """Every weight vector with every penalty."""
+        assert isinstance(target, ClassTarget)
         penalties = torch.tensor(l2, dtype=torch.float64, device=features.device)
         heads = fit_logistic(
             features,
@@ -158,9 +126,8 @@ class Logistic:
             target.n_classes,
             memory_bytes=memory_bytes,
         )
-        return RawHeads(
-            heads.weight,
-            heads.intercept,
+        return ExactHeads(
+            LinearParameters(heads.weight, heads.intercept),
             heads.present,
             heads.loss,
             heads.gradient_norm,
@@ -168,18 +135,16 @@ class Logistic:
             heads.converged,
         )
 
-    def validation_loss(self, scores: Tensor, target: ClassTarget) -> Tensor:
+    def validation_loss(self, scores: Tensor, target: Target) -> Tensor:
         """(H, m) log loss, natural logarithm."""
-        labelled = scores[:, torch.arange(len(target), device=scores.device), target.codes]
-        return scores.logsumexp(2) - labelled
+        return log_loss(scores, target)
 
 
-@head_kind("ridge")
 class Ridge:
     """Ridge regression on values, or on the one-hot columns of class labels (argmax predicts)."""
 
-    takes = (ClassTarget, ValueTarget)
-    zero_penalty = True
+    takes: ClassVar[tuple[type[Target], ...]] = (ClassTarget, ValueTarget)
+    zero_penalty: ClassVar[bool] = True
 
     def fit(
         self,
@@ -188,7 +153,7 @@ class Ridge:
         weights: Tensor,
         l2: Sequence[float],
         memory_bytes: int,
-    ) -> RawHeads:
+    ) -> ExactHeads:
         """Every weight vector with every penalty, one weight vector at a time."""
         penalties = torch.tensor(l2, dtype=torch.float64, device=features.device)
         columns = self._columns(target).to(features.device)
@@ -198,9 +163,8 @@ class Ridge:
             present = (weights.to(torch.float64) @ columns > 0).repeat_interleave(len(l2), 0)
             intercept = intercept.masked_fill(~present, -torch.inf)
         loss = heads.loss.flatten(0, 1).sum(1)
-        return RawHeads(
-            heads.weight.flatten(0, 1),
-            intercept,
+        return ExactHeads(
+            LinearParameters(heads.weight.flatten(0, 1), intercept),
             present,
             loss,
             heads.gradient_norm.flatten(0, 1).amax(1),
@@ -219,3 +183,6 @@ class Ridge:
         if isinstance(target, ClassTarget):
             return one_hot(target.codes, target.n_classes).to(torch.float64)
         return target.values.to(torch.float64)[:, None]
+
+
+EXACT_KINDS: dict[str, ExactKind] = {"logistic": Logistic(), "ridge": Ridge()}

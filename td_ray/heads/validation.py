@@ -1,0 +1,73 @@
+"""What is compared when something is chosen: the mean loss on the validation rows.
+
+Heads that compete are fitted on the training rows outside the validation part, with equal weights,
+and scored on the validation part by log loss or squared error; not by accuracy, whose ties flip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from td_ray.errors import InputError
+from td_ray.heads.targets import ClassTarget, Target
+
+# Scores are made over blocks of rows, so that those of one block stay below this.
+BLOCK_BYTES = 256 * 2**20
+
+Loss = Callable[[Tensor, Target], Tensor]
+"""(H, m) losses of scores (H, m, c) on a target of m rows."""
+
+
+def block_rows(heads: int, outputs: int, width: int) -> int:
+    """How many rows of features and of all heads' float64 scores make one block."""
+    return max(1, BLOCK_BYTES // (8 * max(heads * outputs, width)))
+
+
+def competing_weights(target: Target, validation: Tensor) -> Tensor:
+    """(n,) float64: one outside the validation part, zero within.
+
+    Raises:
+        InputError: validation rows that are malformed, none or all of the rows.
+    """
+    if validation.dtype != torch.bool or validation.shape != (len(target),):
+        raise InputError(
+            f"validation must be a bool per training row, ({len(target)},), "
+            f"not {tuple(validation.shape)} {validation.dtype}"
+        )
+    if bool(validation.all()) or not bool(validation.any()):
+        raise InputError("the validation part must hold some training rows, and not all of them")
+    return (~validation).to(torch.float64)
+
+
+def scorable_rows(target: Target, validation: Tensor) -> Tensor:
+    """(n,) bool: the validation rows whose class the other rows know.
+
+    The rest are left out: their log loss is infinite for every head.
+
+    Raises:
+        InputError: there is no such row.
+    """
+    if not isinstance(target, ClassTarget):
+        return validation
+    known = torch.zeros(target.n_classes, dtype=torch.bool, device=target.codes.device)
+    known[target.codes[~validation]] = True
+    chosen = validation & known[target.codes]
+    if not bool(chosen.any()):
+        raise InputError("no validation row has a class that occurs among the other training rows")
+    return chosen
+
+
+def log_loss(scores: Tensor, target: Target) -> Tensor:
+    """(H, m) log loss of class labels, natural logarithm."""
+    assert isinstance(target, ClassTarget)
+    labelled = scores[:, torch.arange(len(target), device=scores.device), target.codes]
+    return scores.logsumexp(2) - labelled
+
+
+def squared_error(scores: Tensor, target: Target) -> Tensor:
+    """(H, m) squared error of values."""
+    assert not isinstance(target, ClassTarget)
+    return (scores.squeeze(2) - target.values.to(scores)).square()

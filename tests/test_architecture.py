@@ -18,6 +18,7 @@ ROOMS = [
     "files",
     "yaml_files",
     "versions",
+    "memory",
     "validation_errors",
     "spec",
     "tasks",

@@ -25,7 +25,9 @@ It stops after its epochs, not at an optimum, and where it stops depends on its 
     where its gradient is zero.
 
 Heads that agree in architecture, optimizer, epochs and steps per epoch advance together, by batched
-products over stacked parameters; whatever else is in its stack, a head is the same.
+products over stacked parameters. Its neighbours in a stack change nothing of a head but, for some
+shapes, the last digit (2e-7 was seen; most shapes agree bit for bit). The same call gives the same
+bytes.
 """
 
 from __future__ import annotations

@@ -376,7 +376,7 @@ def _end(results: Results) -> None:
     from td_ray.terminal import failure_lines, warning_lines
 
     failures = failure_lines(results.failures().to_dict("records"), most=10)
-    for line in [*warning_lines(results.heads()), *failures]:
+    for line in [*warning_lines(results.heads(), results.searches()), *failures]:
         typer.echo(line, err=True)
     if failures:
         raise typer.Exit(3)

@@ -33,6 +33,7 @@ def compact(plan: Plan, tiles: Sequence[Tile], parts: Parts, output: Path) -> No
         "tasks": _tasks(plan),
         "samples": _samples(plan),
         "heads": heads.select(TABLES["heads"].names),
+        "searches": _searches(plan, parts),
         "predictions": heads.select(TABLES["predictions"].names),
         "pairs": _concat((_named_pairs(tile, numbered, parts) for tile in compared), "pairs"),
         "failures": pa.Table.from_pylist(failure_rows(plan, tiles, parts), schema=FAILURES),
@@ -62,6 +63,10 @@ def _named_heads(unit: HeadUnit, parts: Parts) -> pa.Table:
     table = table.filter(pa.array([seed in unit.runs for seed in seeds]))
     keys = [(name, "ascending", "at_start") for name in ("data", "seed", "half")]
     table = table.take(pc.sort_indices(table, sort_keys=keys))
+    return _with_names(table, unit)
+
+
+def _with_names(table: pa.Table, unit: HeadUnit) -> pa.Table:
     names = {
         "model": unit.representation.model_name,
         "layer": unit.representation.layer,
@@ -71,6 +76,13 @@ def _named_heads(unit: HeadUnit, parts: Parts) -> pa.Table:
     for name, value in names.items():
         table = table.append_column(name, _constant(value, table.num_rows))
     return table
+
+
+def _searches(plan: Plan, parts: Parts) -> pa.Table:
+    """The candidates of all units that have chosen."""
+    units = [unit for unit in plan.units if unit.is_searched and parts.has_choice(str(unit.key))]
+    named = (_with_names(parts.read_choice(str(unit.key)), unit) for unit in units)
+    return _concat((table.select(TABLES["searches"].names) for table in named), "searches")
 
 
 def _named_pairs(tile: Tile, numbered: dict[int, Representation], parts: Parts) -> pa.Table:

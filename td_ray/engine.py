@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,29 +14,20 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from td_ray.errors import MachineError
-from td_ray.features import (
-    Features,
-    FeatureStore,
-    extract_features,
-    features_key,
-)
+from td_ray.errors import MachineError, WorkError, error_text
+from td_ray.features import Features, FeatureStore, extract_features, features_key
 from td_ray.files import Digest, DigestMemory
+from td_ray.head_kinds import HeadKind
 from td_ray.head_kinds.seeds import head_seed
 from td_ray.heads import ClassTarget, FittedHeads, Training, ValueTarget
-from td_ray.heads.scaling import Scaling, fit_scaling
 from td_ray.plan import Block, HeadUnit
 from td_ray.results.parts import Parts, Run
 from td_ray.results.schemas import HEAD_PART
+from td_ray.scaled_features import OpenFeatures, ScaledFeatures
 from td_ray.spec import Experiment
-from td_ray.tasks import DataSet, Task, halves, validation_part
+from td_ray.tasks import DataSet, Task, halves
 from td_ray.zoo import PredictionSource, Representation
-from td_ray.zoo.networks import find_device
-
-OpenFeatures = Callable[[str, DataSet], Features]
-"""Gives the (n, d) features of a block's representation by key, extracting them if need be."""
 
 
 @dataclass(frozen=True)
@@ -59,99 +51,103 @@ def run_block(
         OSError, MachineError: what is no unit's own trouble, such as a full disk.
     """
     torch.set_num_threads(experiment.resources.cpus_per_trial)
-    scaled = ScaledFeatures(open_features, experiment.resources.device)
+    scaled = ScaledFeatures(open_features, experiment)
     failed = 0
     for unit in block.units:
         key = str(unit.key)
         if parts.has_heads(key, unit.runs):
             continue  # finished before the process that began this block was lost
-        started = time.perf_counter()
-        stage = "features"
-        try:
+        with attempt(unit, parts) as stages:
             table = _stored_predictions(unit, experiment)
             if table is None:
                 scaled.load(unit)
-                stage = "heads"
-                table = fit_unit(unit, scaled, experiment.resources.memory)
-        except (OSError, MachineError):
-            raise  # not the unit's own trouble: it stays missing
-        except Exception as error:  # one unit's trouble costs that unit alone
-            failed += 1
-            parts.write_failure(key, stage, error)
-        else:
+                stages.append("heads")
+                head = chosen_head(unit, parts)
+                table = fit_unit(unit, head, scaled)
             parts.write_heads(key, unit.runs, table)
-            parts.clear_failure(key)
-        parts.write_timing(key, stage, time.perf_counter() - started, platform.node())
+        failed += parts.failure(key) is not None
     return len(block.units) - failed, failed
 
 
-class ScaledFeatures:
-    """The features of one representation, scaled once per (data set, scaling) and kept."""
+@contextmanager
+def attempt(unit: HeadUnit, parts: Parts) -> Iterator[list[str]]:
+    """Try a unit: what goes wrong becomes its failure, and the time it took is written down.
 
-    def __init__(self, open_features: OpenFeatures, device: str) -> None:
-        self._open = open_features
-        self._device = torch.device(find_device(device))
-        self._raw: dict[str, Tensor] = {}
-        self._scalings: dict[tuple[str, str], Scaling] = {}
-        self._training: dict[tuple[str, str], Tensor] = {}
+    Yields:
+        The stages that it has reached, to append to; ``features`` at first.
 
-    def load(self, unit: HeadUnit) -> None:
-        """Open all features that a unit needs.
-
-        Raises:
-            WorkError: extraction failed.
-        """
-        data = {unit.task.spec.data: unit.task.data, **unit.task.evaluation}
-        for name, dataset in data.items():
-            key = str(unit.features[name])
-            if key not in self._raw:
-                self._raw[key] = torch.from_numpy(self._open(key, dataset))
-
-    def width(self, unit: HeadUnit) -> int:
-        """The width of the features, before scaling."""
-        return self._raw[str(unit.features[unit.task.spec.data])].shape[1]
-
-    def training(self, unit: HeadUnit) -> Tensor:
-        """(n_train, d) float64, scaled by the statistics of the whole training split."""
-        key, kind = str(unit.features[unit.task.spec.data]), unit.head.scaling
-        if (key, kind) not in self._training:
-            rows = self._rows(key, unit.task.data.training)
-            scaling = fit_scaling(rows, kind)
-            self._scalings[key, kind] = scaling
-            self._training[key, kind] = scaling.apply(rows)
-        return self._training[key, kind]
-
-    def evaluation(self, unit: HeadUnit, data: str) -> Tensor:
-        """(n_evaluation, d) of a data set, scaled as the training split was."""
-        scaling = self._scalings[str(unit.features[unit.task.spec.data]), unit.head.scaling]
-        rows = self._rows(str(unit.features[data]), unit.task.evaluation[data].evaluation)
-        return scaling.apply(rows)
-
-    def _rows(self, key: str, rows: NDArray[np.bool_]) -> Tensor:
-        return self._raw[key][torch.from_numpy(rows)].to(self._device)
+    Raises:
+        OSError, MachineError: not the unit's own trouble: it stays missing.
+    """
+    key, started, stages = str(unit.key), time.perf_counter(), ["features"]
+    try:
+        yield stages
+    except (OSError, MachineError):
+        raise
+    except Exception as error:  # one unit's trouble costs that unit alone
+        parts.write_failure(key, stages[-1], named(unit, error, stages[-1]))
+    else:
+        parts.clear_failure(key)
+    parts.write_timing(key, stages[-1], time.perf_counter() - started, platform.node())
 
 
-def fit_unit(unit: HeadUnit, features: ScaledFeatures, memory: int) -> pa.Table:
-    """Fit all heads of a unit and predict its evaluation splits; returns the unit's part."""
-    task, data = unit.task, unit.task.data
+def named(unit: HeadUnit, error: Exception, stage: str) -> Exception:
+    """The error, with the unit's names in front where it does not name its model itself."""
+    if stage == "features":
+        return error
+    who = f"model '{unit.representation.model_name}' at '{unit.representation.layer}'"
+    what = f"task '{unit.task.name}', head '{unit.head.name}'"
+    return WorkError(f"{who}, {what}: {error_text(error)}")
+
+
+def chosen_head(unit: HeadUnit, parts: Parts) -> HeadKind:
+    """The head that is fitted: of several candidates, the one that was chosen.
+
+    Raises:
+        WorkError: other runs of the unit were fitted with another choice, which is lost.
+    """
+    if not unit.is_searched:
+        return unit.head
+    key = str(unit.key)
+    chosen = parts.read_choice(key).to_pylist()
+    (number,) = (int(row["candidate"]) for row in chosen if row["chosen"])
+    if parts.head_files(key):
+        used = set(parts.read_heads(key, ["hyperparameters"])["hyperparameters"].to_pylist())
+        if used != {chosen[number]["hyperparameters"]}:
+            raise WorkError(
+                f"its other heads have hyperparameters {', '.join(sorted(used))}, and the choice "
+                f"is now {chosen[number]['hyperparameters']}; remove {parts.root / 'heads' / key}"
+            )
+    return unit.candidates[number]
+
+
+def training_of(
+    unit: HeadUnit,
+    features: ScaledFeatures,
+    weights: NDArray[np.float64],
+    seeds: Sequence[int],
+) -> Training:
+    """What heads of a unit are fitted on, with weights (K, n_train) and K seeds."""
     training = features.training(unit)
-    fits = _fits(unit)
-    ids, strata = data.ids[data.training], data.strata
-    validation = validation_part(
-        ids, None if strata is None else strata[data.training], data.split_digest
+    return Training(
+        training,
+        _target(unit.task, training.device),
+        torch.from_numpy(weights).to(training.device),
+        tuple(seeds),
+        torch.from_numpy(unit.task.data.validation).to(training.device),
+        features.memory_left(),
     )
+
+
+def fit_unit(unit: HeadUnit, head: HeadKind, features: ScaledFeatures) -> pa.Table:
+    """Fit all heads of a unit and predict its evaluation splits; returns the unit's part."""
+    task, fits = unit.task, _fits(unit)
     weights = np.stack([fit.weights for fit in fits])
-    heads = unit.head.fit(
-        Training(
-            training,
-            _target(task, training.device),
-            torch.from_numpy(weights).to(training.device),
-            tuple(head_seed(fit.seed, fit.half) for fit in fits),
-            torch.from_numpy(validation).to(training.device),
-            memory,
-        )
-    )
-    train_scores = _scores(heads.predict(training).cpu().numpy(), task, task.train_target, weights)
+    seeds = [head_seed(fit.seed, fit.half) for fit in fits]
+    training = training_of(unit, features, weights, seeds)
+    heads = head.fit(training)
+    predictions = heads.predict(training.features).cpu().numpy()
+    train_scores = _scores(predictions, task, task.train_target, weights)
     rows: list[dict[str, Any]] = []
     for name, dataset in task.evaluation.items():
         predictions = heads.predict(features.evaluation(unit, name)).cpu().numpy()

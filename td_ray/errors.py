@@ -28,3 +28,8 @@ class RunError(TdRayError):
 
 class PartialMatrixWarning(UserWarning):
     """A matrix was read while some of its pairs are still missing or have failed."""
+
+
+def error_text(error: BaseException) -> str:
+    """An error in one line; of one that was not foreseen, its kind matters too."""
+    return str(error) if isinstance(error, TdRayError) else f"{type(error).__name__}: {error}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from td_ray.features import FeatureStore
+from td_ray.memory import default_memory
 from td_ray.plan import HeadUnit, Plan, plan_tiles
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
@@ -25,6 +26,8 @@ class Estimate:
 
     Attributes:
         heads: head fits left, halves included.
+        searches: units that have to choose among candidates first.
+        candidates: of all those searches.
         pairs: pairs of representations, over all tasks, heads and data sets.
         pairs_finished: those of them that are there.
         tiles_failed: tiles of pairs whose failure is on record.
@@ -36,6 +39,8 @@ class Estimate:
     """
 
     heads: int
+    searches: int
+    candidates: int
     pairs: int
     pairs_finished: int
     tiles_failed: int
@@ -52,7 +57,7 @@ def estimate(plan: Plan, parts: Parts) -> Estimate:
     store = FeatureStore(experiment.cache_path, experiment.resources.cache_size)
     widths = {entry.key: entry.width for entry in store.entries()}
     arrays: dict[Any, tuple[int, int]] = {}  # (rows, width) of each array
-    heads, seconds, trial, assumed = 0, 0.0, 0, False
+    heads, seconds, assumed = 0, 0.0, False
     for unit in (unit for block in plan.blocks for unit in block.units):
         known = [widths[key] for key in unit.features.values() if key in widths]
         width = known[0] if known else WIDTH_IF_UNKNOWN
@@ -62,8 +67,7 @@ def estimate(plan: Plan, parts: Parts) -> Estimate:
             arrays[key or (unit.number, name)] = (plan.problem.data[name].n, width)
         heads += _fits(unit) if fitted else 0
         seconds += _seconds(unit, width) if fitted else 0.0
-        rows = len(unit.task.train_target)
-        trial = max(trial, 3 * 8 * rows * width + experiment.resources.memory)
+    searched = [unit for block in plan.searches for unit in block.units]
     pairs = count_pairs(plan)
     tiles = plan_tiles(plan, parts)
     there = sum(len(tile.pairs) for tile in tiles if parts.has_pairs(tile.key))
@@ -71,12 +75,14 @@ def estimate(plan: Plan, parts: Parts) -> Estimate:
     seconds += (pairs - there) * compared * _examples(plan) / COMPARISONS_PER_SECOND
     return Estimate(
         heads=heads,
+        searches=len(searched),
+        candidates=sum(len(unit.candidates) for unit in searched),
         pairs=pairs,
         pairs_finished=there,
         tiles_failed=sum(parts.failure(tile.key) is not None for tile in tiles),
         feature_bytes=sum(4 * rows * width for rows, width in arrays.values()),
         extractions=sum(key not in widths for key in arrays),
-        trial_bytes=trial if heads else 0,
+        trial_bytes=(experiment.resources.memory or default_memory()) if heads else 0,
         core_seconds=seconds,
         widths_assumed=assumed,
     )

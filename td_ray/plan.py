@@ -9,14 +9,15 @@ representations, so that a zoo that grows keeps its tiles.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, cast
 
 from td_ray import versions
 from td_ray.features import features_key
 from td_ray.files import Digest, fingerprint
-from td_ray.head_kinds import HeadKind
+from td_ray.head_kinds import HeadKind, SearchedKind
 from td_ray.resolve import Problem
 from td_ray.results.manifest import Manifest
 from td_ray.results.parts import Parts, Run
@@ -50,6 +51,19 @@ class HeadUnit:
     def is_stored(self) -> bool:
         """Whether the predictions are there already, and no head is fitted."""
         return isinstance(self.representation.model, PredictionSource)
+
+    @cached_property
+    def candidates(self) -> Sequence[SearchedKind]:
+        """The heads to choose from, once, before any is fitted; none where nothing is searched."""
+        if self.is_stored or not isinstance(self.head, SearchedKind):
+            return ()
+        candidates = self.head.candidates()
+        return candidates if len(candidates) > 1 else ()
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether there are several candidates."""
+        return bool(self.candidates)
 
 
 @dataclass(frozen=True)
@@ -98,6 +112,7 @@ class Plan:
         units: all units, each with all its runs.
         states: of the units, in the same order.
         blocks: what is left to fit.
+        searches: those of its units that have to choose among candidates first.
     """
 
     problem: Problem
@@ -105,6 +120,7 @@ class Plan:
     units: tuple[HeadUnit, ...]
     states: tuple[State, ...]
     blocks: tuple[Block, ...]
+    searches: tuple[Block, ...]
 
     def count(self, state: State) -> int:
         """The number of units in a state."""
@@ -126,7 +142,10 @@ def make_plan(problem: Problem, manifest: Manifest, parts: Parts, digest: Digest
         states.append(state)
         if left is not None:
             missing.setdefault(left.key or position, left)  # equal work is done once
-    return Plan(problem, manifest, tuple(units), tuple(states), _blocks(missing.values()))
+    searched = [unit for unit in missing.values() if unit.is_searched]
+    undecided = [unit for unit in searched if not parts.has_choice(str(unit.key))]
+    blocks, searches = _blocks(missing.values()), _blocks(undecided)
+    return Plan(problem, manifest, tuple(units), tuple(states), blocks, searches)
 
 
 def _units_of(

@@ -33,6 +33,7 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         "samples": "; ".join(map(_samples, plan["samples"])),
         "units of heads": _states(plan),
         "heads to fit": f"{plan['heads']:,}",
+        **({"searches": _searches(plan)} if plan["searches"] else {}),
         "pairs": f"{plan['pairs']:,}, {plan['pairs_finished']:,} there already",
         "features": _features(plan),
         "memory": f"up to {plan['trial_bytes'] / 2**30:.1f} GiB a trial",
@@ -44,6 +45,10 @@ def print_plan(plan: Mapping[str, Any]) -> None:
     for name, text in lines.items():
         table.add_row(name, str(text))
     Console(highlight=False).print(table)
+
+
+def _searches(plan: Mapping[str, Any]) -> str:
+    return f"{plan['searches']:,} choices among {plan['candidates']:,} candidates, before the heads"
 
 
 def _states(plan: Mapping[str, Any]) -> str:
@@ -105,16 +110,23 @@ def matrix_text(frame: pd.DataFrame, title: str, value: str) -> str:
     return text.getvalue()
 
 
-def warning_lines(heads: pd.DataFrame) -> list[str]:
-    """What a table of heads warns of: penalties that wanted a wider grid."""
+def warning_lines(heads: pd.DataFrame, searches: pd.DataFrame) -> list[str]:
+    """What heads and searches warn of: choices that wanted a wider grid."""
     edge = heads[heads["penalty_at_edge"].eq(True)].drop_duplicates(["model", "task", "head"])
-    if edge.empty:
-        return []
-    first = edge.iloc[0]
-    return [
-        f"warning: {len(edge)} penalties were chosen at the edge of their grid, such as "
-        f"{first['penalty']:g} for '{first['model']}' on '{first['task']}'; widen 'l2'"
-    ]
+    lines = []
+    for first in edge.head(1).to_dict("records"):
+        lines.append(
+            f"warning: {len(edge)} penalties were chosen at the edge of their grid, such as "
+            f"{first['penalty']:g} for '{first['model']}' on '{first['task']}'; widen 'l2'"
+        )
+    edge = searches[searches["chosen"] & searches["at_edge"].map(len).gt(0)]
+    for first in edge.head(1).to_dict("records"):
+        names = ", ".join(f"'{name}'" for name in first["at_edge"])
+        lines.append(
+            f"warning: {len(edge)} searches chose at the edge of a list, such as "
+            f"{first['hyperparameters']} for '{first['model']}' on '{first['task']}'; widen {names}"
+        )
+    return lines
 
 
 def failure_lines(failures: Sequence[Mapping[Any, Any]], most: int | None = None) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,17 +18,20 @@ from torch import Tensor
 from td_ray.errors import InputError
 from td_ray.heads.exact import LinearParameters, find_exact_kind
 from td_ray.heads.penalty import Penalty, choose_penalty, require_convergence
+from td_ray.heads.rows import Features, ScaledRows
 from td_ray.heads.scaling import SCALINGS, Scaling, fit_scaling
 from td_ray.heads.targets import ClassTarget, Target, ValueTarget
-from td_ray.heads.validation import block_rows
+from td_ray.heads.validation import Parameters, block_rows
 
 __all__ = [
     "SCALINGS",
     "ClassTarget",
+    "Features",
     "FittedHeads",
     "LinearParameters",
     "Parameters",
     "Penalty",
+    "ScaledRows",
     "Scaling",
     "Target",
     "Training",
@@ -43,7 +46,7 @@ class Training:
     """What K heads of one representation are fitted on.
 
     Attributes:
-        features: (n, d) scaled training features.
+        features: (n, d) scaled training features, in memory or streamed.
         target: n labels or values.
         weights: (K, n) float64 sample weights >= 0, one row per head.
         seeds: K numbers in [0, 2^63) that decide all chance in the head of that row.
@@ -51,7 +54,7 @@ class Training:
         memory_bytes: bound on the temporaries that grow with the number of heads.
     """
 
-    features: Tensor
+    features: Features
     target: Target
     weights: Tensor
     seeds: tuple[int, ...]
@@ -59,21 +62,13 @@ class Training:
     memory_bytes: int
 
 
-class Parameters(Protocol):
-    """The parameters of K fitted heads: what turns features into scores."""
-
-    def scores(self, features: Tensor) -> Tensor:
-        """(K, m, c) float64 scores of (m, d) features; -inf for a class that is never predicted."""
-
-
 @dataclass(frozen=True)
 class FittedHeads:
     """K heads with c scores each (C classes, or one value) on d features.
 
     Attributes:
-        parameters: linear, or whatever the kind of head has.
+        parameters: linear, or whatever the kind of head has; of shape (K, c).
         width: d.
-        outputs: c.
         loss: (K,) training loss, with the penalty of exact heads.
         gradient_norm: (K,) max |gradient| of that loss.
         iterations: (K,) int64 iterations or steps; zero for direct solvers.
@@ -84,7 +79,6 @@ class FittedHeads:
 
     parameters: Parameters
     width: int
-    outputs: int
     loss: Tensor
     gradient_norm: Tensor
     iterations: Tensor
@@ -101,7 +95,7 @@ class FittedHeads:
         self._check(features)
         return self.parameters.scores(features)
 
-    def predict(self, features: Tensor) -> Tensor:
+    def predict(self, features: Features) -> Tensor:
         """(K, n) predictions for scaled features (n, d): int64 class codes, or float64 values.
 
         Features are read in blocks of rows.
@@ -110,14 +104,14 @@ class FittedHeads:
             InputError: as for `scores`.
         """
         self._check(features)
-        rows = block_rows(len(self.loss), self.outputs, self.width)
+        rows = block_rows(self.parameters, self.width)
         starts = range(0, len(features), rows)
         blocks = [self.parameters.scores(features[start : start + rows]) for start in starts]
         if self.present is None:
             return torch.cat([block.squeeze(2) for block in blocks], 1)
         return torch.cat([block.argmax(2) for block in blocks], 1)
 
-    def _check(self, features: Tensor) -> None:
+    def _check(self, features: Features) -> None:
         if len(features.shape) != 2 or features.shape[1] != self.width:
             raise InputError(
                 f"the heads were fitted on {self.width} features per row; "
@@ -127,7 +121,7 @@ class FittedHeads:
 
 def fit_heads(
     kind: str,
-    features: Tensor,
+    features: Features,
     target: Target,
     weights: Tensor,
     l2: float | Sequence[float],
@@ -139,7 +133,7 @@ def fit_heads(
 
     Args:
         kind: "logistic" (class labels) or "ridge" (class labels or values).
-        features: (n, d) scaled training features.
+        features: (n, d) scaled training features, in memory or streamed.
         target: n labels or values.
         weights: (K, n) sample weights >= 0, one row per head.
         l2: the penalty, or a grid from which one is chosen on the validation rows.
@@ -169,7 +163,6 @@ def fit_heads(
     return FittedHeads(
         parameters=fitted.parameters,
         width=features.shape[1],
-        outputs=fitted.parameters.intercept.shape[1],
         loss=fitted.loss,
         gradient_norm=fitted.gradient_norm,
         iterations=fitted.iterations,

@@ -13,6 +13,7 @@ from torch.nn.functional import one_hot
 from td_ray.errors import InputError
 from td_ray.heads.logistic import fit_logistic
 from td_ray.heads.ridge import fit_ridge
+from td_ray.heads.rows import Features
 from td_ray.heads.targets import ClassTarget, Target, ValueTarget
 from td_ray.heads.validation import log_loss
 from td_ray.registry import closest
@@ -29,6 +30,11 @@ class LinearParameters:
 
     weight: Tensor
     intercept: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, c)."""
+        return self.intercept.shape[0], self.intercept.shape[1]
 
     def scores(self, features: Tensor) -> Tensor:
         """(H, m, c) scores of (m, d) features."""
@@ -65,7 +71,7 @@ class ExactKind(Protocol):
 
     def fit(
         self,
-        features: Tensor,
+        features: Features,
         target: Target,
         weights: Tensor,
         l2: Sequence[float],
@@ -78,6 +84,11 @@ class ExactKind(Protocol):
 
     def validation_loss(self, scores: Tensor, target: Target) -> Tensor:
         """(H, m) loss of every head on every row, for scores (H, m, c), to choose penalties by."""
+
+
+def whole(features: Features) -> Tensor:
+    """All of the features in memory."""
+    return features if isinstance(features, Tensor) else features.materialise()
 
 
 def find_exact_kind(name: str, target: Target) -> ExactKind:
@@ -109,7 +120,7 @@ class Logistic:
 
     def fit(
         self,
-        features: Tensor,
+        features: Features,
         target: Target,
         weights: Tensor,
         l2: Sequence[float],
@@ -119,7 +130,7 @@ class Logistic:
         assert isinstance(target, ClassTarget)
         penalties = torch.tensor(l2, dtype=torch.float64, device=features.device)
         heads = fit_logistic(
-            features,
+            whole(features),
             target.codes,
             weights.repeat_interleave(len(l2), 0),
             penalties.repeat(len(weights)),
@@ -148,7 +159,7 @@ class Ridge:
 
     def fit(
         self,
-        features: Tensor,
+        features: Features,
         target: Target,
         weights: Tensor,
         l2: Sequence[float],
@@ -157,7 +168,7 @@ class Ridge:
         """Every weight vector with every penalty, one weight vector at a time."""
         penalties = torch.tensor(l2, dtype=torch.float64, device=features.device)
         columns = self._columns(target).to(features.device)
-        heads = fit_ridge(features, columns, weights, penalties)
+        heads = fit_ridge(whole(features), columns, weights, penalties)
         intercept, present = heads.intercept.flatten(0, 1), None
         if isinstance(target, ClassTarget):
             present = (weights.to(torch.float64) @ columns > 0).repeat_interleave(len(l2), 0)

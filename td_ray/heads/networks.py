@@ -32,6 +32,11 @@ class Networks:
 
     parameters: tuple[Layers, ...]
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(K, c)."""
+        return len(self.parameters), len(self.parameters[0][-1])
+
     def scores(self, features: Tensor) -> Tensor:
         """(K, m, c) float64 scores of features (m, d): log odds up to a constant, or values.
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from td_ray.errors import InputError, WorkError
 from td_ray.heads.exact import ExactHeads, ExactKind
+from td_ray.heads.rows import Features
 from td_ray.heads.targets import Target
-from td_ray.heads.validation import block_rows, competing_weights, scorable_rows
+from td_ray.heads.validation import competing_weights, mean_losses, scorable_rows
 
 # Losses closer than this, relative to the smallest, are one: the solvers do not resolve them.
 TIE = 1e-9
@@ -41,7 +41,7 @@ class Penalty:
 def choose_penalty(
     name: str,
     kind: ExactKind,
-    features: Tensor,
+    features: Features,
     target: Target,
     grid: Sequence[float],
     validation: Tensor | None,
@@ -71,24 +71,10 @@ def choose_penalty(
     weights = competing_weights(target, validation)[None].to(features.device)
     heads = kind.fit(features, target, weights, grid, memory_bytes)
     require_convergence(name, heads, grid)
-    losses = _validation_losses(kind, heads, features, target, scorable_rows(target, validation))
+    chosen = scorable_rows(target, validation)
+    losses = mean_losses(heads.parameters, features, target, chosen, kind.validation_loss)
     value = _pick(grid, losses.tolist())
     return Penalty(value, "grid", value in (min(grid), max(grid)))
-
-
-def _validation_losses(
-    kind: ExactKind, heads: ExactHeads, features: Tensor, target: Target, chosen: Tensor
-) -> Tensor:
-    """(H,) mean losses on the chosen rows."""
-    count, outputs, width = heads.parameters.weight.shape
-    rows = block_rows(count, outputs, width)
-    total = torch.zeros_like(heads.loss)
-    for start in range(0, len(features), rows):
-        part = slice(start, start + rows)
-        here = torch.nonzero(chosen[part])[:, 0]
-        scores = heads.parameters.scores(features[part][here])
-        total += kind.validation_loss(scores, target.rows(here + start)).sum(1)
-    return total / chosen.sum()
 
 
 def require_convergence(name: str, heads: ExactHeads, l2: Sequence[float]) -> None:

@@ -7,11 +7,13 @@ and scored on the validation part by log loss or squared error; not by accuracy,
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from td_ray.errors import InputError
+from td_ray.heads.rows import Features, gather
 from td_ray.heads.targets import ClassTarget, Target
 
 # Scores are made over blocks of rows, so that those of one block stay below this.
@@ -21,8 +23,20 @@ Loss = Callable[[Tensor, Target], Tensor]
 """(H, m) losses of scores (H, m, c) on a target of m rows."""
 
 
-def block_rows(heads: int, outputs: int, width: int) -> int:
-    """How many rows of features and of all heads' float64 scores make one block."""
+class Parameters(Protocol):
+    """The parameters of H fitted heads with c scores each."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(H, c)."""
+
+    def scores(self, features: Tensor) -> Tensor:
+        """(H, m, c) float64 scores of (m, d) features; -inf for a class that is never predicted."""
+
+
+def block_rows(parameters: Parameters, width: int) -> int:
+    """How many rows of d features, and of all heads' scores of them, make one block."""
+    heads, outputs = parameters.shape
     return max(1, BLOCK_BYTES // (8 * max(heads * outputs, width)))
 
 
@@ -58,6 +72,19 @@ def scorable_rows(target: Target, validation: Tensor) -> Tensor:
     if not bool(chosen.any()):
         raise InputError("no validation row has a class that occurs among the other training rows")
     return chosen
+
+
+def mean_losses(
+    parameters: Parameters, features: Features, target: Target, chosen: Tensor, loss: Loss
+) -> Tensor:
+    """(H,) float64 mean losses of H heads on the chosen rows (n,), read in blocks."""
+    positions = torch.nonzero(chosen)[:, 0].cpu()
+    total: Tensor | float = 0.0
+    for index in torch.split(positions, block_rows(parameters, features.shape[1])):
+        scores = parameters.scores(gather(features, index))
+        total = total + loss(scores, target.rows(index.to(scores.device))).sum(1)
+    assert isinstance(total, Tensor)
+    return total / len(positions)
 
 
 def log_loss(scores: Tensor, target: Target) -> Tensor:

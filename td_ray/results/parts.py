@@ -1,6 +1,7 @@
 """Parts: what one unit of work leaves behind, immutable, whole or not there.
 
     OUTPUT/parts/heads/<unit>/full,0-4.parquet    heads and predictions of these runs
+    OUTPUT/parts/choices/<unit>.parquet           the candidates of a search, and which was chosen
     OUTPUT/parts/pairs/<tile>.parquet
     OUTPUT/parts/failures/<unit>.json             the error of a unit that failed
     OUTPUT/parts/timings/<unit>....json           apart, so that equal work gives equal bytes
@@ -18,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from td_ray.errors import RunError, TdRayError
+from td_ray.errors import RunError, error_text
 from td_ray.files import atomic, fingerprint, write_json
 
 Run = int | None
@@ -95,10 +96,21 @@ class Parts:
         files = sorted(set(self.head_files(unit).values()))
         return pa.concat_tables([parquet.read_table(path, columns=columns) for path in files])
 
+    def has_choice(self, unit: str) -> bool:
+        """Whether a unit has chosen among its candidates."""
+        return _is_valid(self._choice(unit), unit)
+
+    def write_choice(self, unit: str, table: pa.Table) -> None:
+        """Write the candidates of a unit's search."""
+        _write(self._choice(unit), table, unit)
+
+    def read_choice(self, unit: str) -> pa.Table:
+        """Read the candidates of a unit's search."""
+        return parquet.read_table(self._choice(unit))
+
     def has_pairs(self, tile: str) -> bool:
         """Whether a tile has a valid part."""
-        path = self._pairs(tile)
-        return path.is_file() and _valid_metadata(path, tile) is not None
+        return _is_valid(self._pairs(tile), tile)
 
     def write_pairs(self, tile: str, table: pa.Table) -> None:
         """Write the pairs of a tile."""
@@ -118,10 +130,7 @@ class Parts:
 
     def write_failure(self, unit: str, stage: str, error: BaseException) -> None:
         """Record that a unit failed, with the error's text."""
-        text = str(error)
-        if not isinstance(error, TdRayError):  # not foreseen, so its kind matters
-            text = f"{type(error).__name__}: {text}"
-        write_json(self._failure(unit), {"stage": stage, "error": text})
+        write_json(self._failure(unit), {"stage": stage, "error": error_text(error)})
 
     def clear_failure(self, unit: str) -> None:
         """Forget a failure, so that the unit is tried again."""
@@ -137,6 +146,9 @@ class Parts:
         for path in sorted((self.root / "timings").glob("[!.]*.json")):
             yield json.loads(path.read_text())
 
+    def _choice(self, unit: str) -> Path:
+        return self.root / "choices" / f"{unit}.parquet"
+
     def _pairs(self, tile: str) -> Path:
         return self.root / "pairs" / f"{tile}.parquet"
 
@@ -148,6 +160,10 @@ def _write(path: Path, table: pa.Table, unit: str, runs: str = "") -> None:
     metadata = {"unit": unit, "rows": str(table.num_rows), "runs": runs}
     with atomic(path) as temporary:
         parquet.write_table(table.replace_schema_metadata(metadata), temporary, compression="zstd")
+
+
+def _is_valid(path: Path, unit: str) -> bool:
+    return path.is_file() and _valid_metadata(path, unit) is not None
 
 
 def _valid_metadata(path: Path, unit: str) -> dict[bytes, bytes] | None:

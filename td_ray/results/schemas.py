@@ -68,6 +68,29 @@ _HEAD_FACTS = [
     pa.field("width", pa.int32()),  # of the features
 ]
 
+# A part of one search: a row per candidate, in their order.
+SEARCH_PART = pa.schema(
+    [
+        pa.field("candidate", pa.int32(), nullable=False),
+        pa.field("hyperparameters", pa.string(), nullable=False),  # a JSON object
+        pa.field("epochs", pa.int32(), nullable=False),  # it was trained for
+        pa.field("loss", pa.float64()),  # mean on the validation rows; null where it diverged
+        pa.field("chosen", pa.bool_(), nullable=False),
+        pa.field("at_edge", pa.list_(pa.string()), nullable=False),  # ends of their lists
+        pa.field("reason", pa.string()),  # why it has no loss
+    ]
+)
+
+SEARCHES = pa.schema(
+    [
+        pa.field("model", _NAME, nullable=False),
+        pa.field("layer", _NAME, nullable=False),
+        pa.field("task", _NAME, nullable=False),
+        pa.field("head", _NAME, nullable=False),
+        *SEARCH_PART,
+    ]
+)
+
 _PREDICTION_FACTS = [
     pa.field("encoding", pa.string(), nullable=False),  # "uint8", "uint16", "uint32", "float32"
     pa.field("predictions", pa.binary(), nullable=False),  # little-endian, one per sample
@@ -126,7 +149,7 @@ FAILURES = pa.schema(
         pa.field("layer", pa.string()),
         pa.field("task", pa.string()),
         pa.field("head", pa.string()),
-        pa.field("stage", pa.string(), nullable=False),  # "features", "heads" or "pairs"
+        pa.field("stage", pa.string(), nullable=False),  # "features", "search", "heads" or "pairs"
         pa.field("error", pa.string(), nullable=False),
         pa.field("unit", pa.string(), nullable=False),
     ]
@@ -146,6 +169,7 @@ TABLES = {
     "tasks": TASKS,
     "samples": SAMPLES,
     "heads": HEADS,
+    "searches": SEARCHES,
     "predictions": PREDICTIONS,
     "pairs": PAIRS,
     "failures": FAILURES,

@@ -68,6 +68,10 @@ class Results:
         """One row per head and data set it predicted; seed and half are null for the headline."""
         return self.table("heads")
 
+    def searches(self) -> pd.DataFrame:
+        """One row per candidate of every search, with the one that was chosen."""
+        return self.table("searches")
+
     def predictions(self) -> pd.DataFrame:
         """Stored predictions, one row per head and data set."""
         return self.table("predictions")

@@ -14,7 +14,7 @@ from typing import Literal
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from td_ray.errors import MachineError, TdRayError
+from td_ray.errors import MachineError, error_text
 from td_ray.features import FeatureStore
 from td_ray.spec import Experiment
 from td_ray.tasks import DataSet
@@ -63,10 +63,8 @@ def extract(
         extract_into(store, key, representation, data, experiment)
     except (OSError, MachineError) as error:
         return Lease(key, str(error), "machine")
-    except TdRayError as error:
-        return Lease(key, str(error))
     except Exception as error:  # one model's trouble costs that model alone
-        return Lease(key, f"{type(error).__name__}: {error}")
+        return Lease(key, error_text(error))
     return Lease(key)
 
 

@@ -9,6 +9,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,6 +22,7 @@ from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
 from td_ray.sweep.cache_actor import FeatureCache, actor_name
 from td_ray.sweep.progress import Reporter
+from td_ray.sweep.races import run_races
 from td_ray.sweep.trials import Work, run_trials
 
 TASKS_IN_FLIGHT_PER_CPU = 2
@@ -144,6 +146,11 @@ def _require_room(experiment: Experiment) -> None:
             )
 
 
+def _scratch(experiment: Experiment) -> Path:
+    """A folder for Tune's own files."""
+    return experiment.output_path / f".tune-{uuid.uuid4().hex[:8]}"
+
+
 def _compare(tile: Tile, experiment: Experiment) -> str:
     """Compare a tile; returns the trouble that its machine had, if any."""
     from td_ray.pairs import run_tile
@@ -181,17 +188,27 @@ class OnRay:
         if self._is_connected:
             self._connection.__exit__(kind, error, trace)
 
+    def run_searches(self, plan: Plan, blocks: Sequence[Block], reporter: Reporter) -> None:
+        """Race the candidates of blocks as trials of Ray Tune."""
+        experiment = plan.problem.experiment
+        self._prepare(experiment)
+        reporter.stage("searches", sum(len(block.units) for block in blocks))
+        run_races(
+            Work(experiment, blocks),
+            self._nodes_with_features(blocks, experiment.resources.cpus_per_trial),
+            _scratch(experiment),
+            reporter,
+        )
+
     def run_blocks(self, plan: Plan, blocks: Sequence[Block], reporter: Reporter) -> None:
         """Fit the heads of blocks as trials of Ray Tune."""
-        self._connect()
         experiment = plan.problem.experiment
-        _require_room(experiment)
-        self._start_caches(experiment)
+        self._prepare(experiment)
         reporter.stage("heads", sum(len(block.units) for block in blocks))
         lost = run_trials(
             Work(experiment, blocks),
             self._nodes_with_features(blocks, experiment.resources.cpus_per_trial),
-            experiment.output_path / f".tune-{uuid.uuid4().hex[:8]}",
+            _scratch(experiment),
             reporter,
         )
         parts = Parts(experiment.output_path)
@@ -218,6 +235,13 @@ class OnRay:
             parts.write_failure(tiles[number].key, "pairs", WorkError(error))
         if troubles:
             raise MachineError(troubles[0])
+
+    def _prepare(self, experiment: Experiment) -> None:
+        """Connect, and have a cache actor on each node."""
+        self._connect()
+        _require_room(experiment)
+        if not self._caches:
+            self._start_caches(experiment)
 
     def _connect(self) -> None:
         if not self._is_connected:

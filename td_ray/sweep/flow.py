@@ -23,6 +23,9 @@ Backend = Literal["ray", "inline"]
 class Workers(Protocol):
     """Where work is done. Each piece of work leaves its part, or its failure, on disk."""
 
+    def run_searches(self, plan: Plan, blocks: Sequence[Block], reporter: Reporter) -> None:
+        """Choose among the candidates of blocks."""
+
     def run_blocks(self, plan: Plan, blocks: Sequence[Block], reporter: Reporter) -> None:
         """Fit the heads of blocks."""
 
@@ -65,6 +68,9 @@ def run(
     plan = make_plan(problem, manifest, parts, digest)
     with _workers(backend, address, reporter) as workers, held(output):
         write_manifest(output, plan.manifest, experiment)
+        if plan.searches:
+            workers.run_searches(plan, plan.searches, reporter)
+            plan = make_plan(problem, manifest, parts, digest)  # without what has failed by now
         if plan.blocks:
             workers.run_blocks(plan, plan.blocks, reporter)
         tiles = plan_tiles(plan, parts)

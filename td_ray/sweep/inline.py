@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -11,23 +11,36 @@ from td_ray.features import FeatureStore
 from td_ray.pairs import run_tile
 from td_ray.plan import Block, Plan, Tile
 from td_ray.results.parts import Parts
+from td_ray.scaled_features import OpenFeatures
+from td_ray.search import search_block
+from td_ray.spec import Experiment
 from td_ray.sweep.progress import Reporter
+
+Work = Callable[[Block, Experiment, Parts, OpenFeatures], tuple[int, int]]
 
 
 class Inline:
     """Workers that are this process."""
 
+    def run_searches(self, plan: Plan, blocks: Sequence[Block], reporter: Reporter) -> None:
+        """Train all candidates of blocks to the end, those of one unit together."""
+        reporter.stage("searches", sum(len(block.units) for block in blocks))
+        self._run(search_block, plan, blocks, reporter)
+
     def run_blocks(self, plan: Plan, blocks: Sequence[Block], reporter: Reporter) -> None:
         """Fit the heads of blocks."""
+        reporter.stage("heads", sum(len(block.units) for block in blocks))
+        self._run(run_block, plan, blocks, reporter)
+
+    def _run(self, work: Work, plan: Plan, blocks: Sequence[Block], reporter: Reporter) -> None:
         experiment = plan.problem.experiment
         store = FeatureStore(experiment.cache_path, experiment.resources.cache_size)
         parts = Parts(experiment.output_path)
-        reporter.stage("heads", sum(len(block.units) for block in blocks))
         threads = torch.get_num_threads()
         try:
             for block in blocks:
                 opened = open_from_store(block, experiment, store)
-                reporter.advance(*run_block(block, experiment, parts, opened))
+                reporter.advance(*work(block, experiment, parts, opened))
                 store.evict(held=())
         finally:
             torch.set_num_threads(threads)  # the caller's process is not ours to keep changed

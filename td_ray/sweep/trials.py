@@ -7,6 +7,7 @@ used, since the truth is which parts exist.
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.schedulers import TrialScheduler
 
 from td_ray.errors import MachineError, WorkError
 from td_ray.features import Features, FeatureStore
@@ -138,10 +140,17 @@ def run_trials(
     listener = _Listener(reporter)
     lost: list[tuple[int, str]] = []
     numbers = list(range(len(work.blocks)))
+    shares = shares_of(work.experiment, lambda config: nodes.get(int(config["block"])))
     try:
         for start in range(0, len(numbers), TRIALS_PER_FIT):
             chunk = numbers[start : start + TRIALS_PER_FIT]
-            lost += _fit(work, chunk, _resources(work.experiment, nodes), scratch, listener)
+            trainable = tune.with_resources(tune.with_parameters(HeadTrial, work=work), shares)
+            results = fit_trials(trainable, {"block": chunk}, scratch, [listener])
+            lost += [
+                (int(result.config["block"]), str(result.error))
+                for result in results
+                if result.error is not None
+            ]
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if listener.troubles:
@@ -149,38 +158,38 @@ def run_trials(
     return lost
 
 
-def _fit(
-    work: Work,
-    numbers: list[int],
-    resources: Callable[[dict[str, Any]], tune.PlacementGroupFactory],
+def fit_trials(
+    trainable: Any,
+    space: Mapping[str, Sequence[Any]],
     scratch: Path,
-    listener: _Listener,
-) -> list[tuple[int, str]]:
-    trainable = tune.with_resources(tune.with_parameters(HeadTrial, work=work), resources)
+    callbacks: Sequence[tune.Callback],
+    scheduler: TrialScheduler | None = None,
+) -> list[Any]:
+    """Run one trial for every value in the space, on reused actors; returns their results.
+
+    Raises:
+        KeyboardInterrupt: Tune was told to stop.
+    """
     tuner = tune.Tuner(
         trainable,
-        param_space={"block": tune.grid_search(numbers)},
-        tune_config=tune.TuneConfig(reuse_actors=True),
+        param_space={name: tune.grid_search(list(values)) for name, values in space.items()},
+        tune_config=tune.TuneConfig(reuse_actors=True, scheduler=scheduler),
         run_config=tune.RunConfig(
-            name=f"blocks-{numbers[0]}",
+            name=uuid.uuid4().hex[:8],
             storage_path=str(scratch),
             verbose=0,
-            callbacks=[listener],
+            callbacks=list(callbacks),
             failure_config=tune.FailureConfig(max_failures=FAILURES_OF_PROCESSES),
         ),
     )
     results = list(tuner.fit())
     if any(result.error is None and not (result.metrics or {}).get("done") for result in results):
         raise KeyboardInterrupt  # Tune takes the signal, stops its trials, and returns as if done
-    return [
-        (int(result.config["block"]), str(result.error))
-        for result in results
-        if result.error is not None
-    ]
+    return results
 
 
-def _resources(
-    experiment: Experiment, nodes: Mapping[int, str]
+def shares_of(
+    experiment: Experiment, node_of: Callable[[dict[str, Any]], str | None]
 ) -> Callable[[dict[str, Any]], tune.PlacementGroupFactory]:
     """A trial's share of a machine; on the node that has its features, where one has them."""
     share: dict[str, float] = {"CPU": experiment.resources.cpus_per_trial}
@@ -188,7 +197,7 @@ def _resources(
         share["GPU"] = experiment.resources.gpus_per_trial
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        node = nodes.get(int(config["block"]))
+        node = node_of(config)
         if node is None:
             return tune.PlacementGroupFactory([share])
         return tune.PlacementGroupFactory([share], bundle_label_selector=[{"ray.io/node-id": node}])

@@ -100,6 +100,12 @@ class DataSet:
         return fingerprint(sorted(rows))
 
     @cached_property
+    def validation(self) -> NDArray[np.bool_]:
+        """(n_train,) rows of the training split on which what is chosen is compared."""
+        strata = None if self.strata is None else self.strata[self.training]
+        return splits.validation_part(self.ids[self.training], strata, self.split_digest)
+
+    @cached_property
     def evaluation_digest(self) -> str:
         """Identity of the evaluation split's ids and their order, which predictions follow."""
         return fingerprint(self.evaluation_ids.tolist())

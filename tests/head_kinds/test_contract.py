@@ -43,7 +43,6 @@ class NearestMean(HeadKind):
         return FittedHeads(
             parameters=LinearParameters(2 * means, self.margin - means.square().sum(2)),
             width=means.shape[2],
-            outputs=means.shape[1],
             loss=nothing,
             gradient_norm=nothing,
             iterations=nothing.to(torch.int64),

@@ -58,8 +58,8 @@ def test_heads_and_scores_are_those_of_their_own_rows(zoo: Path) -> None:
         np.testing.assert_allclose(stored, (predicted - y[train].mean())[test], atol=1e-5)
         assert row["n_train"] == chosen.sum()
         expected = r2(y[train][chosen], predicted[train][chosen])
-        assert row["train_score"] == pytest.approx(expected, abs=1e-9)
-        assert row["score"] == pytest.approx(r2(y[test], predicted[test]), abs=1e-9)
+        assert row["train_score"] == pytest.approx(expected, abs=1e-7)
+        assert row["score"] == pytest.approx(r2(y[test], predicted[test]), abs=1e-7)
 
 
 def test_a_penalty_is_the_best_on_the_stratified_validation_part(zoo: Path) -> None:

@@ -91,7 +91,8 @@ def test_floor_tdx_and_excess_follow_their_formulas(zoo: Path, task: str) -> Non
 
 
 def test_tables_have_their_schemas_and_plain_parquet(zoo: Path) -> None:
-    run(experiment(zoo), backend="inline")
+    searched = {"kind": "linear", "learning_rate": [1e-2, 1e-1], "epochs": 2}
+    run(experiment(zoo, heads=["logistic", "ridge", searched]), backend="inline")
     for name, schema in TABLES.items():
         folder = zoo / "output/results" / name
         assert pa.dataset.dataset(folder).schema.equals(schema), name

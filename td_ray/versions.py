@@ -7,5 +7,5 @@ without importing torch.
 
 FEATURES = 1
 SPLITS = 1
-HEADS = 1
+HEADS = 2
 MEASURES = 1

@@ -37,8 +37,10 @@ def splits() -> list[Any]:
 def heads() -> list[Any]:
     import torch
 
-    from td_ray.heads import ClassTarget, ValueTarget, fit_heads
+    from td_ray.head_kinds.seeds import head_seed
+    from td_ray.heads import ClassTarget, Training, ValueTarget, fit_heads
     from td_ray.heads.scaling import fit_scaling
+    from td_ray.registry import HEAD_KINDS
 
     features, label = points()
     raw = torch.from_numpy(features)
@@ -52,6 +54,13 @@ def heads() -> list[Any]:
         )
         ridge = fit_heads("ridge", scaled, ValueTarget(raw[:, 1] ** 2), weights, 1e-2)
         found += [head.scores(scaled).numpy() for head in (logistic, ridge)]
+    codes = ClassTarget(torch.from_numpy(label), 3)
+    seeds = (head_seed(None, None), head_seed(0, "a"))
+    validation = torch.arange(90) % 5 == 0
+    training = Training(scaled.float(), codes, weights, seeds, validation, 2**28)
+    for kind in ("linear", "mlp"):
+        head = HEAD_KINDS.get(kind).model_validate({"kind": kind, "epochs": 3, "batch_size": 16})
+        found.append(head.fit(training).scores(scaled.float()).numpy())
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -79,13 +80,23 @@ def test_failures_of_a_search(zoo: Path, ray_session: None) -> None:
     assert set(results.heads()["head"]) == {"partly", "ridge"}
 
 
-def test_trouble_of_a_machine_leaves_a_unit_without_a_choice(zoo: Path, ray_session: None) -> None:
-    (zoo / "cache").write_text("in the way")
-    with pytest.raises((MachineError, OSError)):
-        run(wanted(zoo))
-    assert not list((zoo / "output/parts").rglob("*.json"))
-    (zoo / "cache").unlink()
-    assert run(wanted(zoo)).failures().empty
+@pytest.mark.parametrize("path", ["cache/features", "output/parts/choices"])
+def test_trouble_of_a_machine_is_no_failure_of_a_unit(
+    zoo: Path, ray_session: None, path: str
+) -> None:
+    """In a trial's process or in the one that judges: it ends the run, and nothing is on record."""
+    searched, plain = (
+        wanted(zoo, heads=[head], tasks=content()["tasks"][:1], seeds=0)
+        for head in (SEARCHED, "logistic")
+    )
+    run(plain, backend="inline")  # its folders are there
+    shutil.rmtree(zoo / path, ignore_errors=True)
+    (zoo / path).write_text("in the way")
+    with pytest.raises(MachineError, match=path):
+        run(searched)
+    assert not list((zoo / "output/parts").glob("failures/*"))
+    (zoo / path).unlink()
+    assert run(searched).failures().empty
 
 
 def test_candidates_of_different_units_never_meet(zoo: Path) -> None:

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from td_ray.results.tables import Results, open_results
+from td_ray.spec import Experiment
+from td_ray.sweep import run
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -78,6 +80,24 @@ def test_the_claim_about_the_slant(demo: Results) -> None:
     """Better strategies do not agree more there, and the README says so."""
     slant = demo.by_group("slant", "strategy")
     assert slant.loc["augmentation", "augmentation"] > slant.loc["plain", "plain"]
+
+
+def test_what_noise_costs(demo: Results, folder: Path) -> None:
+    """The table of heads, from the heads that are shown, on the zoo that is shown."""
+    (heads,) = (block for block in blocks("yaml") if block.startswith("heads:"))
+    content = (folder / "my-zoo.yaml").read_text().replace("output: my-zoo", "output: noise")
+    (folder / "noise.yaml").write_text(content + heads)
+    results = run(Experiment.load(folder / "noise.yaml"))
+    table = README.split("| head | td | noise floor | accuracy |\n|---|---|---|---|\n")[1]
+    rows = [line.strip("| ").split(" | ") for line in table.split("\n\n")[0].splitlines()]
+    assert [row[0] for row in rows] == ["logistic", "linear", "short"]
+    scores = results.heads().query("seed.isna()").groupby("head")["score"].mean()
+    for head, td, floor, accuracy in rows:
+        pairs = results.pairs().query("head == @head")
+        assert float(td) == pytest.approx(pairs["value"].mean(), abs=0.006)
+        floors = results.floors("digit", head=head).mean()
+        assert float(floor) == pytest.approx(floors, abs=0.006)
+        assert float(accuracy.rstrip("%")) / 100 == pytest.approx(scores[head], abs=0.006)
 
 
 def test_figures_and_files_exist() -> None:

@@ -275,6 +275,12 @@ def test_the_template_is_a_valid_experiment(tmp_path: Path) -> None:
     experiment = Experiment.load(file)
     assert {task.kind for task in experiment.tasks} == {"classification", "regression"}
     assert experiment.heads[0].l2 == 1e-3
+    uncommented = "".join(
+        line.replace("# - {kind:", "- {kind:") for line in file.read_text().splitlines(True)
+    )
+    file.write_text(uncommented)
+    heads = Experiment.load(file).heads
+    assert [head.kind for head in heads] == ["logistic", "ridge", "linear", "mlp"]
 
 
 def again(experiment: Experiment, folder: Path) -> Experiment:

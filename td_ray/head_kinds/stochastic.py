@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from td_ray.heads.stochastic import Epoch, Hyperparameters
 
 MOMENTUM = 0.9
-# A step of an optimizer moves every parameter several times, and batches are small.
-COST_OF_SMALL_PRODUCTS = 4
 
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -42,8 +40,8 @@ class StochasticHead(SearchedKind):
 
     Attributes:
         optimizer: ``adamw``, or ``sgd`` with Nesterov momentum.
-        learning_rate: of the first step; it falls to zero along a cosine. The default is for
-            AdamW on scaled features; SGD wants about a hundred times as much.
+        learning_rate: of the first step; it falls to zero along a cosine. The default (0.01, and
+            0.001 for ``mlp``) is for AdamW on scaled features; SGD wants ten times as much or more.
         weight_decay: decoupled from the gradient, for both optimizers.
         momentum: of SGD.
         epochs: passes over the training rows.
@@ -55,7 +53,7 @@ class StochasticHead(SearchedKind):
     searched: ClassVar[tuple[str, ...]] = ("learning_rate", "weight_decay")
 
     optimizer: Literal["sgd", "adamw"] = "adamw"
-    learning_rate: Rate | tuple[Rate, ...] = 1e-3
+    learning_rate: Rate | tuple[Rate, ...] = 1e-2
     weight_decay: Decay | tuple[Decay, ...] = 1e-4
     momentum: Annotated[float, Field(ge=0, lt=1)] = MOMENTUM
     epochs: Annotated[int, Field(ge=1)] = 100
@@ -161,7 +159,7 @@ class StochasticHead(SearchedKind):
         hidden = max(self._values("hidden")) if "hidden" in self.searched else 0
         weights = hidden * (width + outputs) if hidden else width * outputs
         searched = len(self.candidates()) if len(self.candidates()) > 1 else 0
-        once = self.epochs * rows * 6 * weights * COST_OF_SMALL_PRODUCTS
+        once = self.epochs * rows * 6 * weights
         return float((fits + searched) * once)
 
     @property
@@ -197,6 +195,7 @@ class MultilayerPerceptron(StochasticHead):
 
     searched: ClassVar[tuple[str, ...]] = (*StochasticHead.searched, "hidden")
 
+    learning_rate: Rate | tuple[Rate, ...] = 1e-3
     hidden: Width | tuple[Width, ...] = 256
 
     def _settings(self) -> Hyperparameters:

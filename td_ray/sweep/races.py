@@ -171,10 +171,15 @@ class _Judge(tune.Callback):
         block, unit, candidate = trial.config["candidate"]
         if result["trouble"]:
             self.troubles[block, unit] = str(result["trouble"])
-        reason = result["reason"] or None
         loss = float(result["loss"]) if math.isfinite(result["loss"]) else None
-        lap = Lap(int(result["epochs"]), loss, reason)
-        self.end((block, unit), candidate, lap, str(result["stage"]))
+        lap = Lap(int(result["epochs"]), loss, result["reason"] or None)
+        seconds, host = float(result["time_total_s"]), str(result["hostname"])
+        key = str(self._work.blocks[block].units[unit].key)
+        try:
+            self._parts.write_timing(key, "search", seconds, host)
+            self.end((block, unit), candidate, lap, str(result["stage"]))
+        except OSError as error:  # such as a full disk; Tune would go on as if nothing were
+            self.troubles[block, unit] = str(error)
 
     def end(self, place: Place, candidate: int, lap: Lap, stage: str) -> None:
         """Take the last lap of a candidate, and judge its unit once it was the last."""

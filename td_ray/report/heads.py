@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pandas as pd
@@ -10,12 +11,12 @@ from td_ray.report.markup import Html, join, table, tag
 from td_ray.report.units import NOTHING, score_unit
 from td_ray.results.tables import Results
 
-# More different penalties than these are given by their range.
-_MOST_PENALTIES = 4
+# More different values than these are given by their range.
+_MOST_VALUES = 4
 
 
 def heads_table(results: Results) -> Html:
-    """Scores, penalties, convergence and absent classes."""
+    """Scores, penalties or training, convergence and absent classes."""
     tasks = results.tasks()
     kinds = dict(zip(tasks["task"], tasks["kind"], strict=True))
     heads = results.heads()
@@ -30,7 +31,7 @@ def heads_table(results: Results) -> Html:
                 task,
                 data,
                 head,
-                _penalty(full),
+                _how(full),
                 f"{len(chosen):,}",
                 f"{unit.text(full['train_score'].astype(float).mean())} {unit.title}",
                 f"{unit.text(full['score'].astype(float).mean())} {unit.title}",
@@ -42,7 +43,7 @@ def heads_table(results: Results) -> Html:
         "Task",
         "Predicted data",
         "Head",
-        "Penalty (l2)",
+        "Penalty (l2), or training",
         "Heads",
         "Mean training score",
         "Mean held-out score",
@@ -56,21 +57,29 @@ def heads_table(results: Results) -> Html:
     return table(caption, columns, rows, texts=4)
 
 
-def _penalty(full: pd.DataFrame) -> Html:
-    """The penalties of one task's heads, and how many stand at the edge of their grid."""
-    known = full.dropna(subset=["penalty"])
-    if known.empty:
-        return Html("none: predictions were given")
-    values = sorted(known["penalty"].astype(float))
-    distinct = list(dict.fromkeys(values))
-    if len(distinct) > _MOST_PENALTIES:
-        text = f"{distinct[0]:g} to {distinct[-1]:g}"
-    elif len(distinct) > 1:
-        text = ", ".join(
-            f"{value:g} ({values.count(value)}\N{MULTIPLICATION SIGN})" for value in distinct
-        )
-    else:
-        text = f"{distinct[0]:g}"
+def _how(full: pd.DataFrame) -> Html:
+    """What was solved or how it was trained, for one task's heads on the full training split."""
+    if full["penalty"].notna().any():
+        return _penalty(full.dropna(subset=["penalty"]))
+    if full["hyperparameters"].notna().any():
+        return tag("span", _settings(full["hyperparameters"].dropna()))
+    return Html("none: predictions were given" if full["n_train"].isna().all() else "none")
+
+
+def _settings(hyperparameters: pd.Series[str]) -> str:
+    """What heads were trained with: each name with all values that it has."""
+    found: dict[str, list[str]] = {}
+    for text in sorted(set(hyperparameters)):
+        for name, value in json.loads(text).items():
+            values = found.setdefault(name, [])
+            if str(value) not in values:
+                values.append(str(value))
+    return ", ".join(f"{name} {' or '.join(values)}" for name, values in found.items())
+
+
+def _penalty(known: pd.DataFrame) -> Html:
+    """Penalties, and how many stand at the edge of their grid."""
+    text = _values(list(known["penalty"].astype(float)))
     chosen = bool((known["penalty_source"] == "grid").any())
     text += ", chosen from a grid" if chosen else ", fixed"
     parts: list[object] = [tag("span", text, class_="whole" if len(text) < 40 else None)]
@@ -79,6 +88,16 @@ def _penalty(full: pd.DataFrame) -> Html:
         text = f"; at the edge of the grid for {at_edge} of {len(known)}: widen it"
         parts.append(tag("strong", text, class_="warning"))
     return join(parts)
+
+
+def _values(values: list[float]) -> str:
+    """Numbers and how often each is there, or their range."""
+    distinct = sorted(set(values))
+    if len(distinct) > _MOST_VALUES:
+        return f"{distinct[0]:g} to {distinct[-1]:g}"
+    if len(distinct) == 1:
+        return f"{distinct[0]:g}"
+    return ", ".join(f"{each:g} ({values.count(each)}\N{MULTIPLICATION SIGN})" for each in distinct)
 
 
 def _absent(classes: pd.Series[Any]) -> str:

@@ -241,6 +241,18 @@ def test_heads_say_their_penalty_and_what_went_wrong(tmp_path: Path) -> None:
     assert row[6].startswith(f"{100 * heads[heads['seed'].isna()]['score'].mean():.1f}")
 
 
+def test_trained_heads_say_how(tmp_path: Path) -> None:
+    facts = {
+        "penalty": None,
+        "penalty_source": None,
+        "penalty_at_edge": None,
+        "hyperparameters": '{"optimizer": "adamw", "learning_rate": 0.01}',
+    }
+    results = Zoo(models(3), heads=facts).write(tmp_path / "output")
+    (row,) = written(results, tmp_path).tables[-1][1:]
+    assert row[3] == "optimizer adamw, learning_rate 0.01"
+
+
 def test_stored_predictions_have_no_penalty(tmp_path: Path) -> None:
     nulls = ("penalty", "penalty_source", "penalty_at_edge", "gradient_norm", "absent_classes")
     facts = dict.fromkeys(nulls)

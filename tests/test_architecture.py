@@ -107,7 +107,8 @@ def test_planning_imports_neither_torch_nor_ray(command: list[str], tmp_path: Pa
     from td_ray import yaml_files
 
     write_zoo(tmp_path)
-    (tmp_path / "experiment.yaml").write_text(yaml_files.write(content()))
+    heads = ["logistic", "ridge", {"kind": "mlp", "hidden": [8, 16]}]
+    (tmp_path / "experiment.yaml").write_text(yaml_files.write(content(heads=heads)))
     script = (
         "import sys\n"
         f"sys.argv = ['td-ray', *{command!r}]\n"

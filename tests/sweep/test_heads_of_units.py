@@ -21,8 +21,10 @@ from td_ray.tasks import halves, validation_part
 
 
 def standardised(zoo: Path, model: int, train: Any) -> Any:
+    """Scaled features are stored in float32, as the features are."""
     features = np.load(zoo / f"features/net-{model}.npz")["features"].astype(float)
-    return (features - features[train].mean(0)) / features[train].std(0)
+    scaled = (features - features[train].mean(0)) / features[train].std(0)
+    return scaled.astype(np.float32).astype(float)
 
 
 def ridge(x: Any, y: Any, l2: float) -> tuple[Any, float]:

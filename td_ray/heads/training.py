@@ -190,7 +190,7 @@ def moments(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     constant = lowest == torch.where(shares > 0, values, -torch.inf).amax(1)
     mean = torch.where(constant, lowest, shares @ values)  # the product is off by rounding
     variance = (shares * (values - mean[:, None]).square()).sum(1)
-    return mean, torch.where(constant, 0.0, variance.sqrt())
+    return mean, variance.sqrt()
 
 
 def gather(features: Features, index: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -239,18 +240,18 @@ def test_a_long_descent_in_full_batches_reaches_least_squares() -> None:
     torch.testing.assert_close(heads.scores(features)[:, :, 0].T, expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("memory_bytes", [1, 2**30])
 @pytest.mark.parametrize("hidden", [None, 4])
 @pytest.mark.parametrize("regression", [False, True])
 def test_loss_and_gradient_norm_are_those_of_the_returned_heads(
-    regression: bool, hidden: int | None
+    regression: bool, hidden: int | None, memory_bytes: int
 ) -> None:
     features, codes, weights = problem(90, 4, 3, 2)
     weights[1, codes == 2] = 0
     target = 7 * values(features) if regression else codes
     wanted = [how(hidden=hidden)] * 2
-    heads = fit_stochastic(
-        features, target, weights, torch.tensor([3, 4]), wanted, None if regression else 3
-    )
+    c, seeds = None if regression else 3, torch.tensor([3, 4])
+    heads = fit_stochastic(features, target, weights, seeds, wanted, c, memory_bytes=memory_bytes)
     for k in range(2):
         leaves = [x.clone().requires_grad_() for x in heads.parameters[k]]
         *first, weight, bias = leaves
@@ -380,6 +381,7 @@ def test_a_class_without_weight_is_never_predicted(optimizer: str, hidden: int |
     scores = heads.scores(features)
     assert (scores[1, :, 2] == -torch.inf).all()
     assert scores[1, :, [0, 1, 3]].isfinite().all()
+    assert (heads.parameters[1][-2][2] == 0).all()
     assert scores[0].isfinite().all()
     assert heads.loss.isfinite().all()
     assert heads.gradient_norm.isfinite().all()
@@ -493,14 +495,16 @@ def test_streamed_features_give_the_heads_of_features_in_memory(dtype: torch.dty
 
 
 def test_training_ends_where_fitting_ends_and_a_finished_head_stays() -> None:
-    features, codes, weights = problem(100, 5, 3, 2)
-    arguments = (features, codes, weights, torch.tensor([1, 2]), [how(epochs=2), how(epochs=4)], 3)
+    features, codes, _ = problem(100, 5, 3)
+    wanted, seeds = [how(epochs=2), how(epochs=4)], torch.tensor([1, 2])
+    arguments = (features, codes, torch.ones(2, 100), seeds, wanted, 3)
     heads = fit_stochastic(*arguments)
     epochs = list(train(*arguments))
     assert len(epochs) == 4
     torch.testing.assert_close(
         epochs[-1].heads.scores(features), heads.scores(features), atol=0, rtol=0
     )
+    assert len({float(epoch.loss[1]) for epoch in epochs}) == 4
     second, last = epochs[1], epochs[-1]
     assert_close(second.heads.parameters[0], last.heads.parameters[0], atol=0)
     assert second.loss[0] == last.loss[0]
@@ -512,8 +516,10 @@ def test_a_head_that_diverges_is_refused_but_does_not_end_a_race() -> None:
     weights[1] = weights[0]
     target, seeds = values(features), torch.tensor([1, 2])
     wanted = [how(optimizer="sgd", epochs=30, learning_rate=rate) for rate in (0.01, 90.0)]
-    with pytest.raises(WorkError, match=r"head 1 diverged.*learning rate 90"):
-        fit_stochastic(features, target, weights, seeds, wanted, None)
+    endless = [replace(x, epochs=10**7) for x in wanted]  # refused as soon as it is seen
+    for asked in (wanted, endless):
+        with pytest.raises(WorkError, match=r"head 1 diverged.*learning rate 90"):
+            fit_stochastic(features, target, weights, seeds, asked, None)
     *_, last = train(features, target, weights, seeds, wanted, None)
     assert last.loss.isfinite().tolist() == [True, False]
     alone = fit_stochastic(features, target, weights[:1], seeds[:1], wanted[:1], None)

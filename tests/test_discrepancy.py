@@ -175,7 +175,7 @@ def test_a_constant_prediction_has_no_discrepancy(data: dict[str, Array]) -> Non
 def test_a_head_that_does_not_converge_is_named(
     data: dict[str, Array], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logistic, "MAX_ITERATIONS", 2)
+    monkeypatch.setattr(logistic, "MAX_EVALUATIONS", 2)
     with pytest.raises(WorkError, match="representation a: 1 of 1 logistic heads"):
         transferred_discrepancy(**arguments(data))
 

@@ -86,11 +86,6 @@ class ExactKind(Protocol):
         """(H, m) loss of every head on every row, for scores (H, m, c), to choose penalties by."""
 
 
-def whole(features: Features) -> Tensor:
-    """All of the features in memory."""
-    return features if isinstance(features, Tensor) else features.materialise()
-
-
 def find_exact_kind(name: str, target: Target) -> ExactKind:
     """The kind of that name, if it takes that target.
 
@@ -130,7 +125,7 @@ class Logistic:
         assert isinstance(target, ClassTarget)
         penalties = torch.tensor(l2, dtype=torch.float64, device=features.device)
         heads = fit_logistic(
-            whole(features),
+            features,
             target.codes,
             weights.repeat_interleave(len(l2), 0),
             penalties.repeat(len(weights)),
@@ -168,7 +163,7 @@ class Ridge:
         """Every weight vector with every penalty, one weight vector at a time."""
         penalties = torch.tensor(l2, dtype=torch.float64, device=features.device)
         columns = self._columns(target).to(features.device)
-        heads = fit_ridge(whole(features), columns, weights, penalties)
+        heads = fit_ridge(features, columns, weights, penalties, memory_bytes=memory_bytes)
         intercept, present = heads.intercept.flatten(0, 1), None
         if isinstance(target, ClassTarget):
             present = (weights.to(torch.float64) @ columns > 0).repeat_interleave(len(l2), 0)

@@ -22,7 +22,7 @@ def test_converged_means_the_stated_bound(l2: float, monkeypatch: pytest.MonkeyP
     weights, penalty = torch.ones(1, 60), torch.tensor([l2])
     seen = set()
     for iterations in range(1, 40):
-        monkeypatch.setattr("td_ray.heads.logistic.MAX_ITERATIONS", iterations)
+        monkeypatch.setattr("td_ray.heads.logistic.MAX_EVALUATIONS", iterations)
         head = fit_logistic(features, codes, weights, penalty, 3)
         within = bool(head.gradient_norm <= 1e-2 * min(l2, 1e-3))
         assert bool(head.converged) == within
@@ -31,7 +31,7 @@ def test_converged_means_the_stated_bound(l2: float, monkeypatch: pytest.MonkeyP
 
 
 def test_a_head_that_did_not_converge_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("td_ray.heads.logistic.MAX_ITERATIONS", 1)
+    monkeypatch.setattr("td_ray.heads.logistic.MAX_EVALUATIONS", 1)
     features, codes = problem()
     with pytest.raises(WorkError, match="1 of 1 logistic heads did not converge"):
         fit_heads("logistic", features, ClassTarget(codes, 3), torch.ones(1, 60), 1e-3)

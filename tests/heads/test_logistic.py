@@ -159,7 +159,8 @@ def test_degenerate_features_reach_the_bound(trouble: str, l2: float) -> None:
     heads = fit_logistic(features, codes, weights, penalties(2, l2), 3)
     assert_optimal(heads, features, codes, weights, l2)
     if trouble == "constant":
-        assert heads.weight[:, :, -2:].abs().max() <= 1e-9 / l2
+        # Strong convexity: a gradient g leaves an error of at most |g| / l2 in the weights.
+        assert heads.weight[:, :, -2:].abs().max() <= 1e-2 * min(l2, 1e-3) / l2
 
 
 def test_all_features_constant_predicts_the_class_frequencies() -> None:
@@ -188,8 +189,8 @@ def test_weights_count_rows() -> None:
     heads = fit_logistic(features, codes, 7.0 * counts[None], penalties(1, 1e-2), 3)
     repeated, labels = features.repeat_interleave(counts, 0), codes.repeat_interleave(counts)
     expected = fit_logistic(repeated, labels, torch.ones(1, len(labels)), penalties(1, 1e-2), 3)
-    torch.testing.assert_close(heads.weight, expected.weight, atol=1e-4, rtol=0)
-    assert float(heads.loss) == pytest.approx(float(expected.loss), abs=1e-11)
+    torch.testing.assert_close(heads.weight, expected.weight, atol=1e-3, rtol=0)
+    assert float(heads.loss) == pytest.approx(float(expected.loss), abs=1e-7)
 
 
 def test_a_class_absent_from_one_half_is_removed_from_that_head_only() -> None:
@@ -207,7 +208,7 @@ def test_chunks_of_little_memory_give_the_same_heads() -> None:
     whole = fit_logistic(features, codes, weights, penalties(5, 1e-3), 3)
     chunked = fit_logistic(features, codes, weights, penalties(5, 1e-3), 3, memory_bytes=1)
     torch.testing.assert_close(whole.weight, chunked.weight, atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(whole.loss, chunked.loss, atol=1e-11, rtol=0)
+    torch.testing.assert_close(whole.loss, chunked.loss, atol=1e-7, rtol=0)
 
 
 def test_the_same_call_gives_the_same_bits() -> None:
@@ -229,16 +230,16 @@ def test_single_precision_features_are_fitted_in_double() -> None:
 
 def test_a_head_that_does_not_converge_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     features, codes, weights = problem(60, 5, 3, 2)
-    monkeypatch.setattr(logistic, "MAX_ITERATIONS", 3)
+    monkeypatch.setattr(logistic, "MAX_EVALUATIONS", 3)
     heads = fit_logistic(features, codes, weights, penalties(2, 1e-4), 3)
     assert not heads.converged.any()
     assert (heads.gradient_norm > 1e-6).all()
-    assert heads.iterations.tolist() == [3, 3]
+    assert heads.iterations.tolist() == [6, 6]  # three in each precision
 
 
 def test_convergence_is_decided_by_the_given_coordinates(monkeypatch: pytest.MonkeyPatch) -> None:
     # 1e12 away from the origin float64 cannot make the gradient vanish; it must not pretend to.
-    monkeypatch.setattr(logistic, "MAX_ITERATIONS", 100)
+    monkeypatch.setattr(logistic, "MAX_EVALUATIONS", 100)
     features, codes, weights = problem(60, 5, 3)
     heads = fit_logistic(features + 1e12, codes, weights, penalties(1, 1e-6), 3)
     assert not heads.converged.any()

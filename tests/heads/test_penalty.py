@@ -182,7 +182,7 @@ def test_predictions_do_not_depend_on_the_blocks(
 def test_heads_that_do_not_converge_are_refused(
     features: torch.Tensor, classes: ClassTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logistic, "MAX_ITERATIONS", 2)
+    monkeypatch.setattr(logistic, "MAX_EVALUATIONS", 2)
     with pytest.raises(WorkError, match=r"3 of 3 logistic heads .*l2 0\.001; worst gradient"):
         fit_heads("logistic", features, classes, ones(3), 1e-3)
 

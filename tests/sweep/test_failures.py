@@ -196,13 +196,8 @@ def test_a_unit_that_is_done_after_all_has_no_failure(zoo: Path) -> None:
 
 
 def test_a_fit_that_fails_names_all_that_it_was(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("td_ray.heads.logistic.MAX_ITERATIONS", 1)
+    monkeypatch.setattr("td_ray.heads.logistic.MAX_EVALUATIONS", 1)
     failures = run(experiment(zoo), backend="inline").failures()
     assert set(failures["stage"]) == {"heads"}
-    assert (
-        failures["error"]
-        .iloc[0]
-        .startswith(
-            "model 'net-0' at 'output', task 'species', head 'logistic': 5 of 5 logistic heads did not"
-        )
-    )
+    who = "model 'net-0' at 'output', task 'species', head 'logistic'"
+    assert failures["error"].iloc[0].startswith(f"{who}: 5 of 5 logistic heads did not")

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -308,20 +309,21 @@ def cache(
 @app.command()
 def bench(
     name: Annotated[str, typer.Argument(help="heads, pairs, or all.")] = "all",
+    features: Annotated[Path | None, typer.Option(help="A folder of real features.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Heads on digits only.")] = False,
+    minutes: Annotated[float, typer.Option(help="No case of heads starts later.")] = 8.0,
     as_json: Json = False,
 ) -> None:
     """Measure td-ray against its rivals, at stated quality, on this machine."""
     from td_ray.bench import run_benchmarks
-    from td_ray.terminal import print_rows
+    from td_ray.terminal import print_benchmarks
 
-    found = run_benchmarks([name])
+    found = run_benchmarks(name, features, quick, minutes, partial(typer.echo, err=True))
     if as_json:
-        typer.echo(json.dumps(found))
-        return
-    typer.echo(", ".join(f"{key} {value}" for key, value in found["machine"].items()))
-    for title, rows in found["rows"].items():
-        typer.echo(f"\n{title}")
-        print_rows(rows)
+        typer.echo("\n".join(found.notes), err=True)
+        typer.echo(json.dumps({"machine": found.machine, "rows": found.rows}))
+    else:
+        print_benchmarks(found.machine, found.rows, found.notes)
 
 
 def _plan(experiment: Experiment) -> Plan:

@@ -25,6 +25,53 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     Console(highlight=False).print(table)
 
 
+def print_benchmarks(
+    machine: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], notes: Sequence[str]
+) -> None:
+    """Print the rows of benchmarks, a table each, and the notes below them."""
+    console = Console(highlight=False)
+    console.print(", ".join(f"{key} {_cell(value)}" for key, value in machine.items()))
+    for name in dict.fromkeys(row["benchmark"] for row in rows):
+        own = [row for row in rows if row["benchmark"] == name]
+        console.print(f"\n{name}")
+        if name == "heads":
+            _print_heads(console, own)
+        else:
+            print_rows([{key: row[key] for key in row if key != "benchmark"} for row in own])
+    for note in notes:
+        console.print(note, style="dim")
+
+
+def _print_heads(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A table per case, all of the same widths, with speed-ups over scikit-learn as it comes."""
+    widths = {"heads": 5, "s/head": 7, "speed-up": 8, "agreement": 9, "memory": 6, "product": 7}
+    for case in dict.fromkeys(row["case"] for row in rows):
+        own = [row for row in rows if row["case"] == case]
+        seconds_of = {row["method"]: row["seconds_per_head"] for row in own}
+        usual = seconds_of["sklearn" if "sklearn" in seconds_of else "sklearn_ridge"]
+        console.print(f"\n{case}", style="bold")
+        table = Table(box=None, pad_edge=False)
+        table.add_column("method", min_width=len("sklearn_ridge_all_targets"))
+        for column, width in widths.items():
+            table.add_column(column, justify="right", min_width=width)
+        for row in own:
+            seconds = row["seconds_per_head"]
+            table.add_row(
+                row["method"],
+                str(row["heads_compared"]),
+                _optional(seconds, ".2g"),
+                _optional(seconds and usual / seconds, ".1f"),
+                _optional(row["agreement"], ".5f"),
+                _optional(row["peak_memory_ratio"], ".1f"),
+                _optional(row.get("matmul_share"), ".0%"),
+            )
+        console.print(table)
+
+
+def _optional(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
 def print_plan(plan: Mapping[str, Any]) -> None:
     """Print a plan in words."""
     lines = {

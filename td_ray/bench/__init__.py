@@ -5,35 +5,77 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
 
 
-def run_benchmarks(names: list[str]) -> dict[str, Any]:
-    """Run benchmarks by name; returns the machine and the rows of each.
+@dataclass(frozen=True)
+class Findings:
+    """What was measured.
+
+    Attributes:
+        machine: what it was measured on.
+        rows: plain mappings; `benchmark` says which one a row belongs to.
+        notes: how to read the rows, and what was left out and why.
+    """
+
+    machine: Row
+    rows: list[Row]
+    notes: list[str]
+
+
+def run_benchmarks(
+    name: str,
+    features: Path | None = None,
+    quick: bool = False,
+    minutes: float = 8.0,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Findings:
+    """Run "heads", "pairs" or "all".
+
+    Args:
+        name: which.
+        features: a folder of real features for "heads", see `heads.cases.stored`.
+        quick: the smallest cases of "heads" only.
+        minutes: no case of "heads" starts later than this.
+        progress: is told about each case when it ends.
 
     Raises:
-        InputError: no such benchmark.
+        InputError: no such benchmark, or features that cannot be used.
     """
     from td_ray.bench import heads, pairs
+    from td_ray.bench.measure import matmul_flops
     from td_ray.errors import InputError
     from td_ray.registry import closest
 
-    known: dict[str, Callable[[], list[Row]]] = {"heads": heads.run, "pairs": pairs.run}
-    chosen = list(known) if names == ["all"] else names
-    for name in chosen:
-        if name not in known:
-            raise InputError(f"no benchmark is called '{name}': {closest(name, [*known, 'all'])}")
-    rows = {name: known[name]() for name in chosen}
-    return {"machine": machine(), "rows": rows}
+    known = ("heads", "pairs", "all")
+    if name not in known:
+        raise InputError(f"no benchmark is called '{name}': {closest(name, known)}")
+    found = Findings(machine(), [], [])
+    if name in ("heads", "all"):
+        files = heads.feature_files(features)
+        peak_flops = matmul_flops()
+        found.machine["matmul_gflops"] = round(peak_flops / 1e9, 1)
+        rows, notes = heads.run(peak_flops, files, quick, minutes, progress)
+        found.rows.extend(rows)
+        found.notes.extend(notes)
+    if name in ("pairs", "all"):
+        found.rows.extend(pairs.run())
+    return found
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+def machine() -> Row:
+    """What the figures were measured on, and how busy it was before."""
+    import torch
+
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load_average": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
     }
 

@@ -49,6 +49,7 @@ def _measure(name: str, method: Callable[[], Any], classes: int) -> Row:
         seconds.append(time.perf_counter() - started)
     pairs = MODELS * (MODELS - 1) / 2
     return {
+        "benchmark": "pairs",
         "case": f"{MODELS} models x {EXAMPLES} examples",
         "method": name,
         "classes": classes,

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from td_ray.heads.rows import Features, blocks
+from td_ray.heads.softmax_loss import block_rows
 
-BLOCK_ROWS = 1024
 # Arrays of the size of the axes that are alive while they are computed.
 COPIES = 4
 # Relative to the largest: eigenvalues of a class part that are smaller may be rounding.
@@ -74,7 +74,10 @@ def principal_axes(features: Features, dtype: torch.dtype, memory_bytes: int) ->
     iterations to the same optimum.
     """
     rows, width = features.shape
-    sums = [block.to(torch.float64).sum(0) for _, block in blocks(features, BLOCK_ROWS)]
+    sums = [
+        block.to(torch.float64).sum(0)
+        for _, block in blocks(features, block_rows(features.shape[1]))
+    ]
     mean = (torch.stack(sums).sum(0) / rows).to(dtype)
     if COPIES * width * min(rows, width) * mean.element_size() > memory_bytes:
         variance, axes = _column_variances(features, mean), None
@@ -87,14 +90,14 @@ def principal_axes(features: Features, dtype: torch.dtype, memory_bytes: int) ->
 
 def _column_variances(features: Features, mean: Tensor) -> Tensor:
     total = torch.zeros_like(mean)
-    for _, block in blocks(features, BLOCK_ROWS):
+    for _, block in blocks(features, block_rows(features.shape[1])):
         total += (block.to(mean) - mean).square().sum(0)
     return total / len(features)
 
 
 def _gram(features: Features, mean: Tensor) -> Tensor:
     gram = mean.new_zeros(len(mean), len(mean))
-    for _, block in blocks(features, BLOCK_ROWS):
+    for _, block in blocks(features, block_rows(features.shape[1])):
         centred = block.to(mean) - mean
         gram.addmm_(centred.T, centred, alpha=1 / len(features))
     return gram

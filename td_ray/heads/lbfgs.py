@@ -64,70 +64,60 @@ def spread(factors: Tensor) -> Tensor:
     return factors[:, None, None]
 
 
-@dataclass(frozen=True)
 class History:
-    """The last pairs of k problems, oldest first; empty at the start.
+    """The last pairs (step, change of gradient) of k problems; empty at the start.
 
-    Attributes:
-        steps: (k, C, q) each; how the point moved.
-        changes: (k, C, q) each; how the gradient changed with it.
-        inverses: (k,) each; 1 / <step, change>, or zero for a pair that a problem does not use.
+    Its arrays are allocated once and written in turn: memory that came and went with every
+    iteration was seen to leave holes of several times its size.
     """
 
-    steps: tuple[Tensor, ...] = ()
-    changes: tuple[Tensor, ...] = ()
-    inverses: tuple[Tensor, ...] = ()
+    def __init__(self, like: Tensor) -> None:
+        """Room for pairs of the shape (k, C, q) of `like`."""
+        self._steps = like.new_empty(HISTORY, *like.shape)
+        self._changes = torch.empty_like(self._steps)
+        self._inverses = like.new_zeros(HISTORY, len(like))  # 1 / <step, change>; 0: not used
+        self._count = 0
 
-    def keep(self, rows: Tensor) -> History:
-        """The same for a subset of the problems."""
-        return History(
-            tuple(step[rows] for step in self.steps),
-            tuple(change[rows] for change in self.changes),
-            tuple(inverse[rows] for inverse in self.inverses),
-        )
+    def keep(self, problems: Tensor) -> None:
+        """Drop all but a subset of the problems."""
+        self._steps, self._changes = self._steps[:, problems], self._changes[:, problems]
+        self._inverses = self._inverses[:, problems]
 
-    def extend(self, step: Tensor, change: Tensor) -> History:
+    def extend(self, step: Tensor, change: Tensor) -> None:
         """Add a pair of stacks; a problem whose pair shows no positive curvature skips its own."""
         product = dot(step, change)
         inverse = torch.where(product > 0, 1 / product, 0.0)
+        place = self._count % HISTORY
         # 1 / product overflows for pairs made of rounding errors alone.
-        inverse = torch.where(inverse.isfinite(), inverse, 0.0)
-        return History(
-            (*self.steps, step)[-HISTORY:],
-            (*self.changes, change)[-HISTORY:],
-            (*self.inverses, inverse)[-HISTORY:],
-        )
+        self._inverses[place] = torch.where(inverse.isfinite(), inverse, 0.0)
+        self._steps[place], self._changes[place] = step, change
+        self._count += 1
 
     def direction(self, gradient: Tensor, curvature: Curvature) -> Tensor:
         """Descent directions for gradients (k, C, q).
 
         The curvature stands in for what the pairs do not tell.
         """
-        ahead = -gradient
-        shares = []
-        for step, change, inverse in self._newest_first():
-            share = inverse * dot(step, ahead)
-            ahead = ahead.addcmul(spread(share), change, value=-1)
-            shares.append(share)
+        ahead, shares = -gradient, {}
+        oldest = max(0, self._count - HISTORY)
+        places = [number % HISTORY for number in range(oldest, self._count)]
+        for place in reversed(places):
+            shares[place] = self._inverses[place] * dot(self._steps[place], ahead)
+            ahead.addcmul_(spread(shares[place]), self._changes[place], value=-1)
         ahead = curvature.solve(ahead)
-        if self.steps:
-            ahead = ahead * spread(self._scale(curvature))
-        oldest_first = zip(self.steps, self.changes, self.inverses, reversed(shares), strict=True)
-        for step, change, inverse, share in oldest_first:
-            ahead = ahead.addcmul(spread(share - inverse * dot(change, ahead)), step)
+        if places:
+            ahead *= spread(self._scale(places[-1], curvature))
+        for place in places:
+            share = shares[place] - self._inverses[place] * dot(self._changes[place], ahead)
+            ahead.addcmul_(spread(share), self._steps[place])
         downhill = dot(ahead, gradient) < 0
         if bool(downhill.all()):
             return ahead
         return torch.where(spread(downhill), ahead, -curvature.solve(gradient))
 
-    def _newest_first(self) -> zip[tuple[Tensor, Tensor, Tensor]]:
-        return zip(
-            reversed(self.steps), reversed(self.changes), reversed(self.inverses), strict=True
-        )
-
-    def _scale(self, curvature: Curvature) -> Tensor:
-        """(k,) factors that fit the curvature to the newest pair (Nocedal and Wright, 7.20)."""
-        inverse, change = self.inverses[-1], self.changes[-1]
+    def _scale(self, place: int, curvature: Curvature) -> Tensor:
+        """(k,) factors that fit the curvature to a pair (Nocedal and Wright, 7.20)."""
+        inverse, change = self._inverses[place], self._changes[place]
         scale = 1 / (inverse * dot(change, curvature.solve(change)))
         return torch.where(scale.isfinite() & (inverse > 0), scale, 1.0)
 
@@ -146,8 +136,8 @@ def minimise(
     solution = start.clone()
     counts = torch.zeros(len(start), dtype=torch.int64, device=start.device)
     problems = torch.arange(len(start), device=start.device)
-    point, history, iteration = start, History(), 0
     here, curvature = _first(objective, start, problems, counts)
+    point, history, iteration = start, History(here.gradient), 0
     best, since = torch.full_like(tolerance, torch.inf), torch.zeros_like(counts)
     while True:
         reached, halved = here.peak <= tolerance, here.peak <= best / 2
@@ -159,7 +149,8 @@ def minimise(
             go = ~stop
             problems, point, tolerance = problems[go], point[go], tolerance[go]
             best, since, gradient = best[go], since[go], here.gradient[go]
-            history, curvature = history.keep(go), curvature.keep(go)
+            curvature = curvature.keep(go)
+            history.keep(go)
         else:
             gradient = here.gradient
         if not len(problems):
@@ -170,7 +161,7 @@ def minimise(
         line = _Line(objective, problems, point, direction, objective.move(direction), counts)
         step, here = line.search(dot(gradient, direction), refresh)
         point = point + spread(step) * line.change
-        history = history.extend(spread(step) * direction, here.gradient - gradient)
+        history.extend(spread(step) * direction, here.gradient - gradient)
         if here.curvature is not None:
             curvature = here.curvature
 

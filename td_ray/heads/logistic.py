@@ -30,7 +30,7 @@ from td_ray.errors import InputError
 from td_ray.heads.curvature import Axes, curvature, principal_axes
 from td_ray.heads.lbfgs import HISTORY, Evaluation, minimise
 from td_ray.heads.rows import Features, blocks
-from td_ray.heads.softmax_loss import LEAST_ROWS, Stack, losses, slope
+from td_ray.heads.softmax_loss import LEAST_ROWS, Stack, block_rows, losses, slope
 
 # Heads stop well inside the bound that decides `converged`: rounding may double the gradient.
 STOP_AT = 1e-3
@@ -137,7 +137,10 @@ def _check(features: Features, codes: Tensor, weights: Tensor, l2: Tensor, n_cla
         )
     if tuple(l2.shape) != (heads,):
         raise InputError(f"l2 must have one penalty per head, ({heads},), not {tuple(l2.shape)}")
-    if not all(bool(torch.isfinite(block).all()) for _, block in blocks(features, 4096)):
+    if not all(
+        bool(torch.isfinite(block).all())
+        for _, block in blocks(features, block_rows(features.shape[1]))
+    ):
         raise InputError("features contain NaN or infinity; remove or impute these rows")
     if int(codes.min()) < 0 or int(codes.max()) >= n_classes:
         raise InputError(

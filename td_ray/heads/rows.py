@@ -112,7 +112,7 @@ def gather(features: Features, index: Tensor) -> Tensor:
     if len(index) and bool((index.diff() == 1).all()):
         start = int(index[0])
         return features[start : start + len(index)]
-    return features[index]
+    return features.index_select(0, index.to(features.device))
 
 
 def _row_numbers(rows: Tensor | None, count: int) -> Tensor | None:

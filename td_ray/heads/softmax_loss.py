@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from td_ray.heads.rows import Features
+from td_ray.heads.rows import Features, blocks
 
-# Entries (heads x classes x rows) of a block's probabilities, so that they stay in cache.
+# Entries of a block's probabilities (heads x classes x rows), so that they stay in cache, and of
+# its features (rows x width), so that a streamed block is small beside the rest.
 BLOCK_ENTRIES = 2**18
-LEAST_ROWS = 256
+BLOCK_FEATURES = 2**20
+LEAST_ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,9 @@ class Slope:
         return torch.maximum(self.weight.abs().amax((1, 2)), self.intercept.abs().amax(1))
 
 
-def block_rows(heads: int, classes: int) -> int:
-    """How many rows a block has."""
-    return max(LEAST_ROWS, BLOCK_ENTRIES // (heads * classes))
+def block_rows(width: int, outputs: int = 1) -> int:
+    """How many rows a block has, for that many features and outputs (heads x classes) per row."""
+    return min(max(LEAST_ROWS, BLOCK_ENTRIES // outputs), max(1, BLOCK_FEATURES // width))
 
 
 def slope(
@@ -85,10 +87,8 @@ def slope(
     offset = intercept.masked_fill(stack.absent, -torch.inf)[:, :, None]
     product, total = torch.zeros_like(flat), torch.zeros_like(intercept)
     curvature = weight.new_zeros(heads, classes, classes) if with_classes else None
-    step = block_rows(heads, classes)
-    for start in range(0, len(features), step):
-        rows = slice(start, start + step)
-        block = features[rows].to(weight.dtype)
+    for rows, stored in blocks(features, block_rows(width, heads * classes)):
+        block = stored.to(weight.dtype)
         weights = stack.weights[:, None, rows]
         logits = (flat @ block.T).view(heads, classes, len(block))
         probabilities = torch.softmax(logits.add_(offset), 1)
@@ -110,10 +110,8 @@ def losses(features: Features, stack: Stack, weight: Tensor, intercept: Tensor) 
     flat = weight.reshape(heads * classes, width)
     offset = intercept.masked_fill(stack.absent, -torch.inf)[:, :, None]
     total = stack.l2 / 2 * weight.square().sum((1, 2))
-    step = block_rows(heads, classes)
-    for start in range(0, len(features), step):
-        rows = slice(start, start + step)
-        block = features[rows].to(weight.dtype)
+    for rows, stored in blocks(features, block_rows(width, heads * classes)):
+        block = stored.to(weight.dtype)
         logits = (flat @ block.T).view(heads, classes, len(block)).add_(offset)
         labels = stack.codes[:, None, rows].expand(heads, 1, -1)
         labelled = logits.gather(1, labels).squeeze(1)

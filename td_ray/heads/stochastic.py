@@ -41,7 +41,8 @@ from torch import Tensor
 from td_ray.errors import InputError, WorkError
 from td_ray.heads.networks import Layers, Networks
 from td_ray.heads.optimizers import Hyperparameters
-from td_ray.heads.training import BLOCK_ROWS, Features, Problem, Stack, judge
+from td_ray.heads.rows import Features
+from td_ray.heads.training import BLOCK_ROWS, Problem, Stack, judge
 
 __all__ = ["Epoch", "Hyperparameters", "Networks", "StochasticHeads", "fit_stochastic", "train"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,37 +17,10 @@ from td_ray.heads.networks import (
     unstack_layers,
 )
 from td_ray.heads.optimizers import Hyperparameters, Optimizer
+from td_ray.heads.rows import Features, gather
 
 # Rows that are looked at together outside batches, where memory allows.
 BLOCK_ROWS = 4096
-
-
-class RowSource(Protocol):
-    """Features that are read on demand, where a tensor of them does not fit in memory."""
-
-    @property
-    def shape(self) -> Sequence[int]:
-        """(n, d)."""
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the tensors that it gives."""
-
-    @property
-    def device(self) -> torch.device:
-        """Of the tensors that it gives."""
-
-    def __len__(self) -> int:
-        """The number of rows."""
-
-    def __getitem__(self, rows: slice) -> Tensor:
-        """A run of rows, (m, d)."""
-
-    def rows(self, index: Tensor) -> Tensor:
-        """(m, d): the rows at an int64 index (m,) on the CPU, in its order, repeats included."""
-
-
-Features = Tensor | RowSource
 
 
 @dataclass(frozen=True)
@@ -141,7 +113,9 @@ class Stack:
         index, factors, shares = self._batches()
         self.loss = torch.zeros_like(self.loss)
         for step in range(self._steps):
-            rows = gather(self._problem.features, index[:, step]).to(torch.float32)
+            batch = index[:, step]
+            rows = gather(self._problem.features, batch.flatten()).to(torch.float32)
+            rows = rows.view(*batch.shape, -1)
             target = self._target(index[:, step])
             loss, gradients = loss_and_gradients(self._parameters, rows, target, factors[:, step])
             self._optimizer.step(self._parameters, gradients)
@@ -191,15 +165,6 @@ def moments(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     mean = torch.where(constant, lowest, shares @ values)  # the product is off by rounding
     variance = (shares * (values - mean[:, None]).square()).sum(1)
     return mean, variance.sqrt()
-
-
-def gather(features: Features, index: Tensor) -> Tensor:
-    """(k, b, d) rows at an index (k, b) on the CPU."""
-    if isinstance(features, Tensor):
-        rows = features.index_select(0, index.flatten().to(features.device))
-    else:
-        rows = features.rows(index.flatten())
-    return rows.view(*index.shape, -1)
 
 
 def judge(problem: Problem, networks: dict[int, Layers]) -> tuple[Tensor, Tensor]:

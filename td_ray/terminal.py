@@ -44,7 +44,15 @@ def print_benchmarks(
 
 def _print_heads(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     """A table per case, all of the same widths, with speed-ups over scikit-learn as it comes."""
-    widths = {"heads": 5, "s/head": 7, "speed-up": 8, "agreement": 9, "memory": 6, "product": 7}
+    widths = {
+        "heads": 5,
+        "threads": 7,
+        "s/head": 7,
+        "speed-up": 8,
+        "agreement": 9,
+        "memory": 6,
+        "product": 7,
+    }
     for case in dict.fromkeys(row["case"] for row in rows):
         own = [row for row in rows if row["case"] == case]
         seconds_of = {row["method"]: row["seconds_per_head"] for row in own}
@@ -59,6 +67,7 @@ def _print_heads(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
             table.add_row(
                 row["method"],
                 str(row["heads_compared"]),
+                _optional(row["threads"], "d"),
                 _optional(seconds, ".2g"),
                 _optional(seconds and usual / seconds, ".1f"),
                 _optional(row["agreement"], ".5f"),

@@ -85,14 +85,14 @@ def run(
 
 
 def feature_files(folder: Path | None) -> list[Path]:
-    """The files of real features in a folder.
+    """The files of real features in a folder, smallest first.
 
     Raises:
         InputError: there are none.
     """
     if folder is None:
         return []
-    files = sorted(folder.glob("*.npz"))
+    files = sorted(folder.glob("*.npz"), key=lambda file: file.stat().st_size)
     if not files:
         raise InputError(
             f"--features {folder}: no npz file there; jobs/bench_features.py makes two"

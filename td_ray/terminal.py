@@ -43,14 +43,15 @@ def print_benchmarks(
 
 
 def _print_heads(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A table per case, all of the same widths, with speed-ups over scikit-learn as it comes."""
-    widths = {"heads": 5, "s/head": 7, "speed-up": 8, "agreement": 9, "memory": 6, "product": 7}
+    """A table per case, all of the same widths, with what is gained over scikit-learn."""
+    widths = {"heads": 5, "threads": 7, "s/head": 7, "faster": 6, "agreement": 9}
+    widths |= {"memory": 6, "product": 7}
     for case in dict.fromkeys(row["case"] for row in rows):
         own = [row for row in rows if row["case"] == case]
         seconds_of = {row["method"]: row["seconds_per_head"] for row in own}
         usual = seconds_of["sklearn" if "sklearn" in seconds_of else "sklearn_ridge"]
         console.print(f"\n{case}", style="bold")
-        table = Table(box=None, pad_edge=False)
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("method", min_width=len("sklearn_ridge_all_targets"))
         for column, width in widths.items():
             table.add_column(column, justify="right", min_width=width)
@@ -59,6 +60,7 @@ def _print_heads(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
             table.add_row(
                 row["method"],
                 str(row["heads_compared"]),
+                _optional(row["threads"], "d"),
                 _optional(seconds, ".2g"),
                 _optional(seconds and usual / seconds, ".1f"),
                 _optional(row["agreement"], ".5f"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -197,12 +198,25 @@ def test_memory_that_was_given_back_is_seen() -> None:
     assert 7.5e7 < growth < 1.2e8
 
 
-def test_timed_runs_thrice_or_until_it_is_enough() -> None:
-    calls: list[int] = []
-    _, seconds, runs = timed(lambda: calls.append(1))
-    assert runs == len(calls) == 3
-    assert seconds >= 0
-    assert timed(lambda: calls.append(1), enough=1e-12)[2] == 1
+def test_timed_takes_the_faster_number_of_threads() -> None:
+    usual = torch.get_num_threads()
+    used: list[int] = []
+
+    def slow_with_one() -> int:
+        used.append(torch.get_num_threads())
+        time.sleep(0.05 if used[-1] == 1 else 0)
+        return used[-1]
+
+    torch.set_num_threads(2)
+    try:
+        found = timed(slow_with_one)
+        assert (found.result, found.threads, found.runs) == (2, 2, 3)
+        assert used == [1, 2, 2, 2]
+        assert found.seconds < 0.05
+        assert timed(slow_with_one, enough=0.01, threads=1).runs == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(usual)
 
 
 def test_an_unknown_benchmark_is_refused() -> None:
@@ -225,6 +239,7 @@ def test_the_table_of_heads(capsys: pytest.CaptureFixture[str]) -> None:
         "benchmark": "heads",
         "case": "a case",
         "heads_compared": 3,
+        "threads": 2,
         "agreement": 1.0,
         "peak_memory_ratio": None,
     }
@@ -235,7 +250,7 @@ def test_the_table_of_heads(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     print_benchmarks({"cores": 2}, rows, ["a note"])
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["td_ray", "3", "0.01", "20.0", "1.00000", "-", "50%"] in lines
-    assert ["sklearn", "3", "0.2", "1.0", "1.00000", "-", "-"] in lines
-    assert ["sklearn_matched", "3", "-", "-", "-", "-", "-"] in lines
+    assert ["td_ray", "3", "2", "0.01", "20.0", "1.00000", "-", "50%"] in lines
+    assert ["sklearn", "3", "2", "0.2", "1.0", "1.00000", "-", "-"] in lines
+    assert ["sklearn_matched", "3", "2", "-", "-", "-", "-", "-"] in lines
     assert ["a", "note"] in lines

@@ -34,15 +34,15 @@ REAL = ("r8-wordllama", "fashion-mobilenet")
 NOTES = (
     "agreement: share of held-out predictions equal to those of the optimum (float64, max "
     "|gradient| 1e-10); ridge: within 1e-3 of their deviation",
-    "speed-up: seconds per head of scikit-learn as it comes over those of the method",
+    "faster: seconds per head of scikit-learn as it comes, over those of the method",
     "sklearn_matched: '-' where no tolerance down to 1e-8 in float64 agreed as well as td_ray, or "
     f"{MATCHING_SECONDS:.0f} s of trying did not find one",
     "memory: peak growth of the process during the fit, over the size of the feature matrix; '-' "
     "where that is below 5 MB",
     "product: share of the machine's float32 product of two 4096 x 4096 that the fit reaches",
     "heads: those compared, which rivals fit; td-ray fits the whole stack",
-    "s/head: the fit alone, fastest of up to three runs after a warm-up, mean over the stack; a "
-    "rival's halves count as often as the stack has them",
+    "s/head: the fit alone, fastest of up to three runs after a warm-up, with one thread or all, "
+    "whichever is faster for the method; a rival's halves count as often as the stack has them",
 )
 
 
@@ -85,14 +85,14 @@ def run(
 
 
 def feature_files(folder: Path | None) -> list[Path]:
-    """The files of real features in a folder.
+    """The files of real features in a folder, smallest first.
 
     Raises:
         InputError: there are none.
     """
     if folder is None:
         return []
-    files = sorted(folder.glob("*.npz"))
+    files = sorted(folder.glob("*.npz"), key=lambda file: file.stat().st_size)
     if not files:
         raise InputError(
             f"--features {folder}: no npz file there; jobs/bench_features.py makes two"

@@ -10,7 +10,7 @@ from td_ray.bench.heads.logistic import fit_td_ray, warm_up
 Row = dict[str, Any]
 
 MIDDLE = {"n": 4_000, "d": 256, "C": 10, "heads": 16}
-# Three runs of each: a ratio shows a disturbed run at once.
+# Three runs of each, on one thread: a ratio shows at once what disturbs one side of it.
 ENOUGH_SECONDS = 20.0
 
 
@@ -32,6 +32,7 @@ def growth_rows(middle: dict[str, int] = MIDDLE) -> list[Row]:
                 "method": "td_ray",
                 **sizes,
                 "runs": measured.runs,
+                "threads": measured.threads,
                 "seconds": seconds,
                 "times_middle": seconds / rows[0]["seconds"] if rows else 1.0,
             }

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from td_ray.bench.heads.cases import L2, Features, Stack
 from td_ray.bench.heads.reference import solve_logistic
 from td_ray.bench.heads.rivals import Head, Problem, fit_adam, fit_sklearn, problem
-from td_ray.bench.measure import MOST_RUNS, memory_ratio, peak_growth, timed
+from td_ray.bench.measure import MOST_RUNS, RIVAL_SECONDS, limited, memory_ratio, peak_growth, timed
 from td_ray.heads.logistic import LogisticHeads, fit_logistic
 
 Array = NDArray[Any]
@@ -30,8 +30,6 @@ LADDER = (
     ("float64", 1e-8),
 )
 MATCHING_SECONDS = 45.0
-# A rival's fit is repeated while its runs have taken less.
-RIVAL_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -42,11 +40,13 @@ class Measured:
         heads: those compared, in order.
         seconds_per_head: mean over the stack.
         runs: the seconds are those of the fastest of so many.
+        threads: with which the method is fastest.
     """
 
     heads: list[Head]
     seconds_per_head: float
     runs: int
+    threads: int
 
 
 def logistic_rows(
@@ -65,7 +65,8 @@ def logistic_rows(
     problems = [problem(stack, head) for head in stack.compared]
     sklearn = _one_by_one(stack, problems, fit_sklearn)
     adam = _one_by_one(stack, problems, fit_adam)
-    reference = _reference(stack, problems, sklearn.heads)
+    with limited(sklearn.threads):
+        reference = _reference(stack, problems, sklearn.heads)
     matched, rung = _matched(stack, problems, reference, ours, sklearn)
     row = partial(_row, stack, reference)
     return [
@@ -85,10 +86,12 @@ def _reference(stack: Stack, problems: list[Problem], starts: list[Head]) -> Arr
     return np.stack(predictions)
 
 
-def fit_td_ray(stack: Stack, peak_flops: float, enough: float = 5.0) -> tuple[Measured, Row]:
+def fit_td_ray(
+    stack: Stack, peak_flops: float, enough: float = 5.0, threads: int | None = None
+) -> tuple[Measured, Row]:
     """Fit the whole stack; the second result is what is measured of td-ray alone.
 
-    It is fitted again until `enough` seconds are over, three times at most.
+    `enough` and `threads` are those of `timed`.
     """
     features, weights = torch.from_numpy(stack.features.train), torch.from_numpy(stack.weights)
     codes = torch.from_numpy(stack.codes.copy())
@@ -98,16 +101,17 @@ def fit_td_ray(stack: Stack, peak_flops: float, enough: float = 5.0) -> tuple[Me
     def fit() -> LogisticHeads:
         return fit_logistic(features, codes, weights, penalties, classes)
 
-    (fitted, seconds, runs), growth = peak_growth(lambda: timed(fit, enough))
+    found, growth = peak_growth(lambda: timed(fit, enough, threads))
+    fitted = found.result
     heads = [
         Head(fitted.weight[head].numpy(), fitted.intercept[head].numpy()) for head in stack.compared
     ]
     products = 4 * features.numel() * classes * int(fitted.iterations.sum())
     extra = {
         "peak_memory_ratio": memory_ratio(growth, stack.features.train),
-        "matmul_share": products / seconds / peak_flops,
+        "matmul_share": products / found.seconds / peak_flops,
     }
-    return Measured(heads, seconds / len(weights), runs), extra
+    return Measured(heads, found.seconds / len(weights), found.runs, found.threads), extra
 
 
 def warm_up() -> None:
@@ -134,15 +138,16 @@ def _one_by_one(
 ) -> Measured:
     """A rival's heads, until `go_on` refuses; seconds are weighted by the shares of the stack."""
     heads: list[Head] = []
-    seconds, runs = 0.0, MOST_RUNS
+    seconds, runs, threads = 0.0, MOST_RUNS, None
     for given, share in zip(problems, stack.compared.values(), strict=True):
-        head, fastest, times = timed(partial(fit, given), enough=RIVAL_SECONDS)
-        heads.append(head)
-        seconds += share * fastest
-        runs = min(runs, times)
+        found = timed(partial(fit, given), RIVAL_SECONDS, threads)
+        threads = found.threads  # the first head tells, for all
+        heads.append(found.result)
+        seconds += share * found.seconds
+        runs = min(runs, found.runs)
         if not go_on(heads):
             break
-    return Measured(heads, seconds, runs)
+    return Measured(heads, seconds, runs, found.threads)
 
 
 def _matched(
@@ -182,6 +187,7 @@ def _row(stack: Stack, reference: Array, method: str, measured: Measured | None)
         "heads": len(stack.weights),
         "heads_compared": len(stack.compared),
         "runs": None,
+        "threads": None,
         "seconds_per_head": None,
         "agreement": None,
         "peak_memory_ratio": None,
@@ -191,6 +197,7 @@ def _row(stack: Stack, reference: Array, method: str, measured: Measured | None)
     differences = _differences(stack, reference, measured.heads)
     return row | {
         "runs": measured.runs,
+        "threads": measured.threads,
         "seconds_per_head": measured.seconds_per_head,
         "agreement": 1 - differences / reference.size,
     }

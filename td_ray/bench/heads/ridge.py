@@ -7,18 +7,19 @@ predictions; a fit is compared with the reference at its own penalty.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.linear_model import RidgeCV
 
 from td_ray.bench.heads.cases import HEADS, Features
 from td_ray.bench.heads.reference import solve_ridge
 from td_ray.bench.heads.rivals import fit_ridge_cv
-from td_ray.bench.measure import memory_ratio, peak_growth, timed
+from td_ray.bench.measure import RIVAL_SECONDS, Timed, memory_ratio, peak_growth, timed
 from td_ray.heads.ridge import fit_ridge
 
 Array = NDArray[Any]
@@ -38,27 +39,29 @@ def ridge_rows(make_features: Callable[[], Features]) -> list[Row]:
     _warm_up()
     features = make_features()
     train, test, targets = features.train, features.test, linear_targets(features.train)
-    (ours, seconds, runs), growth = peak_growth(lambda: timed(lambda: fit_td_ray(train, targets)))
+    ours, growth = peak_growth(lambda: timed(lambda: fit_td_ray(train, targets)))
     reference = solve_ridge(train, targets, PENALTIES, test)
-    row = partial(_row, features)
-    rows = [
-        row("td_ray_ridge", seconds / HEADS, runs, agreement(predict(ours, test), reference))
-        | {"peak_memory_ratio": memory_ratio(growth, train)}
-    ]
-    single = [timed(partial(fit_ridge_cv, train, y, PENALTIES)) for y in targets.T[:COMPARED]]
-    together, all_seconds, all_runs = timed(partial(fit_ridge_cv, train, targets, PENALTIES))
 
-    def chosen(models: list[Any]) -> float:
+    def chosen(models: list[RidgeCV]) -> float:
+        """Agreement of the fits at the penalties that they chose."""
         penalties = np.ravel([model.alpha_ for model in models]) / len(train)
         index = np.abs(np.log(penalties[:, None] / PENALTIES)).argmin(1)
         predictions = np.column_stack([model.predict(test) for model in models]).T
         return agreement(predictions, reference[index, np.arange(len(index))])
 
-    mean = float(np.mean([each[1] for each in single]))
-    few = min(each[2] for each in single)
-    rows.append(row("sklearn_ridge", mean, few, chosen([each[0] for each in single])))
-    rows.append(row("sklearn_ridge_all_targets", all_seconds / HEADS, all_runs, chosen([together])))
-    return rows
+    single, threads = [], None
+    for target in targets.T[:COMPARED]:
+        fit = partial(fit_ridge_cv, train, target, PENALTIES)
+        single.append(timed(fit, RIVAL_SECONDS, threads))
+        threads = single[0].threads
+    together = timed(partial(fit_ridge_cv, train, targets, PENALTIES))
+    row = partial(_row, features)
+    ratio = memory_ratio(growth, train)
+    return [
+        row("td_ray_ridge", [ours], HEADS, agreement(predict(ours.result, test), reference), ratio),
+        row("sklearn_ridge", single, COMPARED, chosen([each.result for each in single])),
+        row("sklearn_ridge_all_targets", [together], HEADS, chosen([together.result])),
+    ]
 
 
 def linear_targets(train: Array) -> Array:
@@ -100,7 +103,15 @@ def _warm_up() -> None:
     fit_ridge_cv(x, x[:, 0], PENALTIES)
 
 
-def _row(features: Features, method: str, seconds: float, runs: int, agrees: float) -> Row:
+def _row(
+    features: Features,
+    method: str,
+    fits: Sequence[Timed[Any]],
+    targets: int,
+    agrees: float,
+    memory: float | None = None,
+) -> Row:
+    """The row of a method that fitted so many targets in one or more calls."""
     rows, width = features.train.shape
     penalties = len(PENALTIES)
     return {
@@ -109,9 +120,10 @@ def _row(features: Features, method: str, seconds: float, runs: int, agrees: flo
         f"{penalties} penalties",
         "method": method,
         "heads": HEADS * penalties,
-        "heads_compared": (COMPARED if method == "sklearn_ridge" else HEADS) * penalties,
-        "runs": runs,
-        "seconds_per_head": seconds / penalties,
+        "heads_compared": targets * penalties,
+        "runs": min(fit.runs for fit in fits),
+        "threads": fits[0].threads,
+        "seconds_per_head": sum(fit.seconds for fit in fits) / (targets * penalties),
         "agreement": agrees,
-        "peak_memory_ratio": None,
+        "peak_memory_ratio": memory,
     }

@@ -67,16 +67,17 @@ def fit_sklearn(given: Problem, tolerance: float = 1e-4, precision: str = "float
 
 def fit_adam(given: Problem) -> Head:
     """A linear probe as it is often written: a torch layer, Adam, a fixed number of epochs."""
-    random = torch.Generator().manual_seed(0)
     features, codes = torch.from_numpy(given.features), torch.from_numpy(given.codes)
-    layer = torch.nn.Linear(features.shape[1], given.classes)
-    optimiser = torch.optim.Adam(layer.parameters(), lr=ADAM_RATE, weight_decay=L2)
-    loss = torch.nn.CrossEntropyLoss()
-    for _ in range(ADAM_EPOCHS):
-        for batch in torch.split(torch.randperm(len(codes), generator=random), ADAM_BATCH):
-            optimiser.zero_grad()
-            loss(layer(features[batch]), codes[batch]).backward()
-            optimiser.step()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        layer = torch.nn.Linear(features.shape[1], given.classes)
+        optimiser = torch.optim.Adam(layer.parameters(), lr=ADAM_RATE, weight_decay=L2)
+        loss = torch.nn.CrossEntropyLoss()
+        for _ in range(ADAM_EPOCHS):
+            for batch in torch.split(torch.randperm(len(codes)), ADAM_BATCH):
+                optimiser.zero_grad()
+                loss(layer(features[batch]), codes[batch]).backward()
+                optimiser.step()
     return Head(layer.weight.detach().numpy(), layer.bias.detach().numpy())
 
 

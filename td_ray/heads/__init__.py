@@ -22,6 +22,7 @@ from td_ray.heads.rows import Features, ScaledRows
 from td_ray.heads.scaling import SCALINGS, Scaling, fit_scaling
 from td_ray.heads.targets import ClassTarget, Target, ValueTarget
 from td_ray.heads.validation import Parameters, block_rows
+from td_ray.memory import default_memory
 
 __all__ = [
     "SCALINGS",
@@ -127,7 +128,7 @@ def fit_heads(
     l2: float | Sequence[float],
     validation: Tensor | None = None,
     *,
-    memory_bytes: int = 2 * 2**30,
+    memory_bytes: int | None = None,
 ) -> FittedHeads:
     """Fit K exact heads on one representation, all with the same penalty.
 
@@ -138,7 +139,8 @@ def fit_heads(
         weights: (K, n) sample weights >= 0, one row per head.
         l2: the penalty, or a grid from which one is chosen on the validation rows.
         validation: (n,) bool; used for a grid only. The heads are fitted on all rows with weight.
-        memory_bytes: bound on the temporaries that grow with the number of heads.
+        memory_bytes: bound on the temporaries beside features and heads; by default
+            `td_ray.memory.default_memory()`.
 
     Returns:
         The heads, on the features' device.
@@ -154,11 +156,12 @@ def fit_heads(
     if not all(math.isfinite(x) and (x > 0 or (head.zero_penalty and x == 0)) for x in grid):
         least = ">= 0" if head.zero_penalty else "> 0"
         raise InputError(f'l2 of head "{kind}" must be finite and {least}, not {l2}')
+    memory = default_memory() if memory_bytes is None else memory_bytes
     if isinstance(l2, Sequence):
-        penalty = choose_penalty(kind, head, features, target, grid, validation, memory_bytes)
+        penalty = choose_penalty(kind, head, features, target, grid, validation, memory)
     else:
         penalty = Penalty(grid[0], "fixed", False)
-    fitted = head.fit(features, target, weights, [penalty.value], memory_bytes)
+    fitted = head.fit(features, target, weights, [penalty.value], memory)
     require_convergence(kind, fitted, [penalty.value])
     return FittedHeads(
         parameters=fitted.parameters,

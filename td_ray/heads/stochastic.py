@@ -43,6 +43,7 @@ from td_ray.heads.networks import Layers, Networks
 from td_ray.heads.optimizers import Hyperparameters
 from td_ray.heads.rows import Features
 from td_ray.heads.training import BLOCK_ROWS, Problem, Stack, judge
+from td_ray.memory import default_memory
 
 __all__ = ["Epoch", "Hyperparameters", "Networks", "StochasticHeads", "fit_stochastic", "train"]
 
@@ -90,7 +91,7 @@ def fit_stochastic(
     hyperparameters: Sequence[Hyperparameters],
     n_classes: int | None,
     *,
-    memory_bytes: int = 2 * 2**30,
+    memory_bytes: int | None = None,
 ) -> StochasticHeads:
     """Train K heads on the same features to the end of their epochs.
 
@@ -102,8 +103,8 @@ def fit_stochastic(
         hyperparameters: K of them.
         n_classes: C, the number of classes of the task; None for values.
         memory_bytes: bound on what the training takes beyond features, weights and the heads
-            returned; heads are trained in stacks that respect it (one head is the least that a
-            stack can hold).
+            returned, by default `td_ray.memory.default_memory()`; heads are trained in stacks that
+            respect it (one head is the least that a stack can hold).
 
     Raises:
         InputError: shapes, values or types are wrong, or a head has fewer than two classes with
@@ -141,7 +142,7 @@ def train(
     hyperparameters: Sequence[Hyperparameters],
     n_classes: int | None,
     *,
-    memory_bytes: int = 2 * 2**30,
+    memory_bytes: int | None = None,
 ) -> Iterator[Epoch]:
     """Train as `fit_stochastic` does, and look at the heads after each epoch.
 
@@ -187,7 +188,7 @@ def _problem(
     seeds: Tensor,
     hyperparameters: Sequence[Hyperparameters],
     n_classes: int | None,
-    memory_bytes: int,
+    memory_bytes: int | None,
 ) -> Problem:
     """All that is asked for, once it is known to make sense."""
     _check_features(features)
@@ -219,9 +220,8 @@ def _problem(
                 "head needs at least two: use larger or stratified training subsets"
             )
         target = target.to(device)
-    return Problem(
-        features, target, weights, present, seeds.tolist(), hyperparameters, memory_bytes
-    )
+    memory = default_memory() if memory_bytes is None else memory_bytes
+    return Problem(features, target, weights, present, seeds.tolist(), hyperparameters, memory)
 
 
 def _check_features(features: Features) -> None:

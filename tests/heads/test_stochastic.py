@@ -23,6 +23,7 @@ from td_ray.heads.logistic import fit_logistic
 from td_ray.heads.networks import initial_layers, loss_and_gradients, stack_layers
 from td_ray.heads.optimizers import Hyperparameters, Optimizer
 from td_ray.heads.ridge import fit_ridge
+from td_ray.heads.rows import ScaledRows
 from td_ray.heads.stochastic import StochasticHeads, fit_stochastic, train
 
 
@@ -464,33 +465,13 @@ def test_noise_of_a_short_training_is_disagreement_that_exact_heads_do_not_have(
     assert long < short / 3
 
 
-class Streamed:
-    """Rows on demand, as a memory map gives them."""
-
-    def __init__(self, features: Tensor) -> None:
-        self._features = features
-        self.shape, self.dtype, self.device = features.shape, features.dtype, features.device
-
-    def __len__(self) -> int:
-        return len(self._features)
-
-    def __getitem__(self, rows: slice) -> Tensor:
-        assert isinstance(rows, slice)
-        return self._features[rows]
-
-    def rows(self, index: Tensor) -> Tensor:
-        assert index.device.type == "cpu"
-        assert index.ndim == 1
-        return self._features[index]
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
 def test_streamed_features_give_the_heads_of_features_in_memory(dtype: torch.dtype) -> None:
     features, codes, weights = problem(100, 5, 3, 3)
     features = features.to(dtype)
     arguments = (codes, weights, torch.arange(3), [how(), how(hidden=3), how(epochs=1)], 3)
     assert_same(
-        fit_stochastic(Streamed(features), *arguments), fit_stochastic(features, *arguments)
+        fit_stochastic(ScaledRows(features), *arguments), fit_stochastic(features, *arguments)
     )
 
 

@@ -21,9 +21,8 @@ def growth_rows(middle: dict[str, int] = MIDDLE) -> list[Row]:
     for doubled in (None, *middle):
         sizes = {name: size * (1 + (name == doubled)) for name, size in middle.items()}
         features = synthetic(sizes["C"], sizes["d"], rows=sizes["n"], held_out=1)
-        measured, _ = fit_td_ray(
-            seeds_stack(features, sizes["heads"]), peak_flops=1.0, enough=ENOUGH_SECONDS
-        )
+        stack = seeds_stack(features, sizes["heads"])
+        measured, _ = fit_td_ray(stack, 1.0, ENOUGH_SECONDS, threads=1)
         seconds = measured.seconds_per_head * sizes["heads"]
         rows.append(
             {

@@ -134,11 +134,12 @@ def _one_by_one(
     stack: Stack,
     problems: list[Problem],
     fit: Callable[[Problem], Head],
+    threads: int | None = None,
     go_on: Callable[[list[Head]], bool] = lambda heads: True,
 ) -> Measured:
     """A rival's heads, until `go_on` refuses; seconds are weighted by the shares of the stack."""
     heads: list[Head] = []
-    seconds, runs, threads = 0.0, MOST_RUNS, None
+    seconds, runs = 0.0, MOST_RUNS
     for given, share in zip(problems, stack.compared.values(), strict=True):
         found = timed(partial(fit, given), RIVAL_SECONDS, threads)
         threads = found.threads  # the first head tells, for all
@@ -169,7 +170,7 @@ def _matched(
             break
         rung = {"precision": precision, "tolerance": tolerance}
         fit = partial(fit_sklearn, precision=precision, tolerance=tolerance)
-        found = _one_by_one(stack, problems, fit, go_on=agrees)
+        found = _one_by_one(stack, problems, fit, default.threads, agrees)
     return (found if agrees(found.heads) else None), rung
 
 

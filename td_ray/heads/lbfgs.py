@@ -56,7 +56,8 @@ class Objective(Protocol):
 
 def dot(left: Tensor, right: Tensor) -> Tensor:
     """(k,) inner products of two stacks of shape (k, ...)."""
-    return torch.einsum("kj,kj->k", left.flatten(1), right.flatten(1))
+    product: Tensor = torch.linalg.vecdot(left.flatten(1), right.flatten(1))
+    return product
 
 
 def spread(factors: Tensor) -> Tensor:

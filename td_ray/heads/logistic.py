@@ -21,6 +21,7 @@ How it is solved:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
 import torch
@@ -29,7 +30,7 @@ from torch import Tensor
 from td_ray.errors import InputError
 from td_ray.heads.curvature import Axes, curvature, principal_axes
 from td_ray.heads.lbfgs import HISTORY, Evaluation, minimise
-from td_ray.heads.rows import Features, blocks
+from td_ray.heads.rows import Features, blocks, gather
 from td_ray.heads.softmax_loss import LEAST_ROWS, Stack, block_rows, losses, slope
 from td_ray.memory import default_memory
 
@@ -39,7 +40,11 @@ CONVERGED_AT = 1e-2
 MAX_EVALUATIONS = 3000
 # Iterations in which a gradient must halve. Rounding stalls float32, and float64 takes over;
 # float64 itself is slow only where the problem is badly conditioned.
-PATIENCE = {torch.float32: 15, torch.float64: 300}
+PATIENCE = {torch.float32: 20, torch.float64: 300}
+# From so many classes on, a head alone fills a matrix product, and one whose rows with weight are
+# fewer than this share is faster on those rows alone: a half of the training split.
+MANY_CLASSES = 32
+FEW_ROWS = 0.75
 # Arrays of a head's size (C, d + 1) that are alive beside its history, and of a block's.
 LIVE_POINTS = 12
 LIVE_BLOCKS = 4
@@ -116,8 +121,28 @@ def fit_logistic(
     stack = Stack(codes, weights, l2.to(weights), mass == 0)
     solver = _Solver(features, half)
     size = max(1, half // _bytes_per_head(n_classes, features.shape[1]))
-    chunks = torch.split(torch.arange(len(weights), device=weights.device), size)
-    return _concatenate([solver.fit(stack.keep(heads), mass[heads]) for heads in chunks])
+    order, fitted = [], []
+    for heads, rows in _chunks(features, weights, n_classes, size, half):
+        part, seen = stack.keep(heads), features
+        if rows is not None:
+            part, seen = part.on(rows), gather(features, rows)
+        order.append(heads)
+        fitted.append(solver.fit(seen, part, mass[heads]))
+    return _concatenate(fitted, torch.cat(order).argsort())
+
+
+def _chunks(
+    features: Features, weights: Tensor, classes: int, size: int, memory_bytes: int
+) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """The heads that are fitted together, and the rows that they are fitted on; None for all."""
+    share = (weights > 0).to(torch.float64).mean(1)
+    alone = (share < FEW_ROWS) & (classes >= MANY_CLASSES)
+    alone &= share * features.shape[0] * features.shape[1] * features.dtype.itemsize < memory_bytes
+    together = torch.nonzero(~alone).squeeze(1)
+    for heads in torch.split(together, size) if len(together) else ():
+        yield heads, None
+    for head in torch.nonzero(alone):
+        yield head, torch.nonzero(weights[head[0]]).squeeze(1)
 
 
 def _bytes_per_head(classes: int, width: int) -> int:
@@ -170,9 +195,12 @@ class _Solver:
         self._features, self._memory = features, memory_bytes
         self._axes: dict[torch.dtype, Axes] = {}
 
-    def fit(self, stack: Stack, mass: Tensor) -> LogisticHeads:
-        """From the class frequencies, in float32 and then in float64 what is left."""
-        points = mass.new_zeros(*mass.shape, self._features.shape[1] + 1)
+    def fit(self, features: Features, stack: Stack, mass: Tensor) -> LogisticHeads:
+        """From the class frequencies, in float32 and then in float64 what is left.
+
+        `features` are the rows that the stack is about: all, or those with weight.
+        """
+        points = mass.new_zeros(*mass.shape, features.shape[1] + 1)
         points[:, :, -1] = mass.log()
         points = _centre(points, stack.absent)
         evaluations = torch.zeros(len(stack), dtype=torch.int64, device=mass.device)
@@ -181,26 +209,28 @@ class _Solver:
             left = torch.nonzero(~(peak <= 2 * STOP_AT * _unit(stack.l2))).squeeze(1)
             if len(left):
                 part = stack.keep(left)
-                points[left], counts = self._descend(part, points[left], dtype)
+                points[left], counts = self._descend(features, part, points[left], dtype)
                 evaluations[left] += counts
                 weight, intercept = points[left, :, :-1], points[left, :, -1]
-                peak[left] = slope(self._features, part, weight, intercept).peak
+                peak[left] = slope(features, part, weight, intercept).peak
         weight, intercept = points[:, :, :-1], points[:, :, -1]
         return LogisticHeads(
             weight=weight,
             intercept=intercept.masked_fill(stack.absent, -torch.inf),
             present=~stack.absent,
-            loss=losses(self._features, stack, weight, intercept),
+            loss=losses(features, stack, weight, intercept),
             gradient_norm=peak,
             iterations=evaluations,
             converged=peak <= CONVERGED_AT * _unit(stack.l2),
         )
 
-    def _descend(self, stack: Stack, points: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def _descend(
+        self, features: Features, stack: Stack, points: Tensor, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
         """Points (k, C, d + 1) in float64, and how often each head was evaluated."""
         if dtype not in self._axes:
             self._axes[dtype] = principal_axes(self._features, dtype, self._memory)
-        objective = _Objective(self._features, stack.to(dtype), self._axes[dtype])
+        objective = _Objective(features, stack.to(dtype), self._axes[dtype])
         tolerance = STOP_AT * _unit(objective.stack.l2)
         start = objective.axes.inside(points.to(dtype))
         found, counts = minimise(objective, start, tolerance, MAX_EVALUATIONS, PATIENCE[dtype])
@@ -239,6 +269,7 @@ def _centre(points: Tensor, absent: Tensor) -> Tensor:
     return (points - mean).masked_fill(absent[:, :, None], 0.0)
 
 
-def _concatenate(chunks: list[LogisticHeads]) -> LogisticHeads:
+def _concatenate(chunks: list[LogisticHeads], order: Tensor) -> LogisticHeads:
     names = [field.name for field in fields(LogisticHeads)]
-    return LogisticHeads(**{x: torch.cat([getattr(chunk, x) for chunk in chunks]) for x in names})
+    whole = {x: torch.cat([getattr(chunk, x) for chunk in chunks]) for x in names}
+    return LogisticHeads(**{x: values[order] for x, values in whole.items()})

@@ -35,6 +35,10 @@ class Stack:
         codes = self.codes if len(self.codes) == 1 else self.codes[heads]
         return Stack(codes, self.weights[heads], self.l2[heads], self.absent[heads])
 
+    def on(self, rows: Tensor) -> Stack:
+        """The same on some of the rows."""
+        return replace(self, codes=self.codes[:, rows], weights=self.weights[:, rows])
+
     def to(self, dtype: torch.dtype) -> Stack:
         """The same in another precision."""
         return replace(self, weights=self.weights.to(dtype), l2=self.l2.to(dtype))

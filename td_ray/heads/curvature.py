@@ -128,10 +128,6 @@ class Curvature:
         """The same for a subset of the heads."""
         return Curvature(self.turn[heads], self.diagonal[heads])
 
-    def put(self, heads: Tensor, other: Curvature) -> None:
-        """Replace that of some heads."""
-        self.turn[heads], self.diagonal[heads] = other.turn, other.diagonal
-
     def solve(self, gradient: Tensor) -> Tensor:
         """The inverse times gradients (k, C, q + 1)."""
         return self.turn @ ((self.turn.mT @ gradient) / self.diagonal)

@@ -1,9 +1,12 @@
 """Limited-memory BFGS for a stack of independent convex problems.
 
-All problems advance together, each with its own history and step length; finished ones leave. The
-two-loop recursion is that of Nocedal (1980); Nocedal and Wright, "Numerical Optimization",
-algorithm 7.4. The line search looks for the zero of the derivative along the direction, never at
-the loss: near the optimum rounding hides that the loss falls, but not that the slope changes sign.
+All problems advance together, each with its own history; finished ones leave. The two-loop
+recursion is that of Nocedal (1980); Nocedal and Wright, "Numerical Optimization", algorithm 7.4.
+
+There is no line search. Every step has length one, and one that overshoots is not taken; but its
+pair is kept, and so the next direction knows the curvature along it. On a convex function any two
+points make a pair of positive curvature. Steps are judged by the slope at their end, never by the
+loss: near the optimum rounding hides that the loss falls, but not that the slope changes sign.
 """
 
 from __future__ import annotations
@@ -16,11 +19,9 @@ from torch import Tensor
 
 from td_ray.heads.curvature import Curvature
 
-HISTORY = 10
-MAX_TRIALS = 20
-# A step is too long when the slope at its end is steeper uphill than this share of the descent.
+HISTORY = 15
+# A step overshoots when the slope at its end is steeper uphill than this share of the descent.
 OVERSHOOT = 0.5
-SHRINK = 0.1
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,14 @@ class Evaluation:
     peak: Tensor
     curvature: Curvature | None
 
-    def put(self, problems: Tensor, other: Evaluation) -> None:
-        """Replace what is known of some problems."""
-        self.gradient[problems], self.peak[problems] = other.gradient, other.peak
-        if self.curvature is not None and other.curvature is not None:
-            self.curvature.put(problems, other.curvature)
+    def keep(self, problems: Tensor) -> Evaluation:
+        """The same for a subset of the problems, without the curvature."""
+        return Evaluation(self.gradient[problems], self.peak[problems], None)
+
+    def advance(self, taken: Tensor, there: Evaluation) -> Evaluation:
+        """Without the curvature, when those problems (k,) have moved there whose step is taken."""
+        gradient = torch.where(taken[:, None, None], there.gradient, self.gradient)
+        return Evaluation(gradient, torch.where(taken, there.peak, self.peak), None)
 
 
 class Objective(Protocol):
@@ -87,11 +91,12 @@ class History:
     def extend(self, step: Tensor, change: Tensor) -> None:
         """Add a pair of stacks; a problem whose pair shows no positive curvature skips its own."""
         product = dot(step, change)
-        inverse = torch.where(product > 0, 1 / product, 0.0)
-        place = self._count % HISTORY
         # 1 / product overflows for pairs made of rounding errors alone.
-        self._inverses[place] = torch.where(inverse.isfinite(), inverse, 0.0)
-        self._steps[place], self._changes[place] = step, change
+        usable = (product > 0) & (1 / product).isfinite()
+        place = self._count % HISTORY
+        self._inverses[place] = torch.where(usable, 1 / product, 0.0)
+        self._steps[place] = step
+        self._changes[place] = torch.where(spread(usable), change, 0.0)  # it may not be finite
         self._count += 1
 
     def direction(self, gradient: Tensor, curvature: Curvature) -> Tensor:
@@ -137,78 +142,31 @@ def minimise(
     solution = start.clone()
     counts = torch.zeros(len(start), dtype=torch.int64, device=start.device)
     problems = torch.arange(len(start), device=start.device)
-    here, curvature = _first(objective, start, problems, counts)
-    point, history, iteration = start, History(here.gradient), 0
+    here = objective.evaluate(start, problems, with_curvature=True)
+    point, history, curvature, evaluations = start, History(here.gradient), here.curvature, 1
+    assert curvature is not None  # it was asked for
     best, since = torch.full_like(tolerance, torch.inf), torch.zeros_like(counts)
     while True:
         reached, halved = here.peak <= tolerance, here.peak <= best / 2
-        best, since = torch.where(halved, here.peak, best), torch.where(halved, iteration, since)
+        best, since = torch.where(halved, here.peak, best), torch.where(halved, evaluations, since)
         solution[problems[reached | halved]] = point[reached | halved]
-        stop = reached | ~here.peak.isfinite()
-        stop |= (iteration - since >= patience) | (counts[problems] >= limit)
-        if bool(stop.any()):
+        stop = reached | ~here.peak.isfinite() | (evaluations - since >= patience)
+        if bool(stop.any()) or evaluations >= limit:
+            counts[problems[stop]] = evaluations
             go = ~stop
             problems, point, tolerance = problems[go], point[go], tolerance[go]
-            best, since, gradient = best[go], since[go], here.gradient[go]
+            best, since, here = best[go], since[go], here.keep(go)
             curvature = curvature.keep(go)
             history.keep(go)
-        else:
-            gradient = here.gradient
-        if not len(problems):
+        if not len(problems) or evaluations >= limit:
+            counts[problems] = evaluations
             return solution, counts
-        iteration += 1
-        direction = history.direction(gradient, curvature)
-        refresh = iteration & (iteration - 1) == 0  # at 1, 2, 4, 8, ...
-        line = _Line(objective, problems, point, direction, objective.move(direction), counts)
-        step, here = line.search(dot(gradient, direction), refresh)
-        point = point + spread(step) * line.change
-        history.extend(spread(step) * direction, here.gradient - gradient)
-        if here.curvature is not None:
-            curvature = here.curvature
-
-
-def _first(
-    objective: Objective, start: Tensor, problems: Tensor, counts: Tensor
-) -> tuple[Evaluation, Curvature]:
-    counts += 1
-    here = objective.evaluate(start, problems, with_curvature=True)
-    assert here.curvature is not None
-    return here, here.curvature
-
-
-@dataclass(frozen=True)
-class _Line:
-    """The points that a stack of problems may step to."""
-
-    objective: Objective
-    problems: Tensor  # (k,)
-    point: Tensor  # (k, C, p)
-    direction: Tensor  # (k, C, q)
-    change: Tensor  # (k, C, p) that the direction makes
-    counts: Tensor  # (K,), added to at every evaluation
-
-    def search(self, slope: Tensor, with_curvature: bool) -> tuple[Tensor, Evaluation]:
-        """Steps (k,) that do not overshoot, and what is there.
-
-        From 1 downwards by the secant rule. A problem without an acceptable step takes the last.
-        """
-        step = torch.ones_like(slope)
-        everyone = torch.ones_like(step, dtype=torch.bool)
-        reached = self._evaluate(everyone, step, with_curvature)
-        end = dot(reached.gradient, self.direction)
-        for _ in range(MAX_TRIALS):
-            long = ~(end <= -OVERSHOOT * slope)  # what is not a number is too long as well
-            if not bool(long.any()):
-                break
-            shrink = (slope / (slope - end))[long].nan_to_num(SHRINK).clamp(SHRINK, 1 - SHRINK)
-            step[long] *= shrink
-            nearer = self._evaluate(long, step, with_curvature)
-            reached.put(long, nearer)
-            end[long] = dot(nearer.gradient, self.direction[long])
-        return step, reached
-
-    def _evaluate(self, chosen: Tensor, step: Tensor, with_curvature: bool) -> Evaluation:
-        points = self.point[chosen] + spread(step[chosen]) * self.change[chosen]
-        problems = self.problems[chosen]
-        self.counts[problems] += 1
-        return self.objective.evaluate(points, problems, with_curvature=with_curvature)
+        direction = history.direction(here.gradient, curvature)
+        ahead = point + objective.move(direction)
+        refresh = evaluations & (evaluations - 1) == 0  # after 1, 2, 4, 8, ...
+        there = objective.evaluate(ahead, problems, with_curvature=refresh)
+        evaluations += 1
+        history.extend(direction, there.gradient - here.gradient)
+        taken = dot(there.gradient, direction) <= -OVERSHOOT * dot(here.gradient, direction)
+        point = torch.where(taken[:, None, None], ahead, point)
+        here, curvature = here.advance(taken, there), there.curvature or curvature

@@ -16,8 +16,8 @@ from td_ray.heads.rows import Features, blocks
 
 # Entries of a block's probabilities (heads x classes x rows), so that they stay in cache, and of
 # its features (rows x width), so that a streamed block is small beside the rest.
-BLOCK_ENTRIES = 2**18
-BLOCK_FEATURES = 2**20
+BLOCK_ENTRIES = 2**19
+BLOCK_FEATURES = 2**21
 LEAST_ROWS = 128
 
 

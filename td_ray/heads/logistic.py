@@ -21,6 +21,7 @@ How it is solved:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
@@ -38,6 +39,8 @@ from td_ray.memory import default_memory
 STOP_AT = 1e-3
 CONVERGED_AT = 1e-2
 MAX_EVALUATIONS = 3000
+# Squares of features, and products of those, must stay well within a precision's range.
+LARGEST = {torch.float32: 1e9, torch.float64: 1e75}
 # Iterations in which a gradient must halve. Rounding stalls float32, and float64 takes over;
 # float64 itself is slow only where the problem is badly conditioned.
 PATIENCE = {torch.float32: 20, torch.float64: 300}
@@ -105,6 +108,7 @@ def fit_logistic(
             weight.
     """
     _check(features, codes, weights, l2, n_classes)
+    reach = _reach(features)
     half = (default_memory() if memory_bytes is None else memory_bytes) // 2
     weights = weights.to(features.device, torch.float64)
     weights = weights / weights.sum(1, keepdim=True)
@@ -119,7 +123,7 @@ def fit_logistic(
             "needs at least two: use larger or stratified training subsets"
         )
     stack = Stack(codes, weights, l2.to(weights), mass == 0)
-    solver = _Solver(features, half)
+    solver = _Solver(features, [x for x, most in LARGEST.items() if reach <= most], half)
     size = max(1, half // _bytes_per_head(n_classes, features.shape[1]))
     order, fitted = [], []
     for heads, rows in _chunks(features, weights, n_classes, size, half):
@@ -167,11 +171,6 @@ def _check(features: Features, codes: Tensor, weights: Tensor, l2: Tensor, n_cla
         )
     if tuple(l2.shape) != (heads,):
         raise InputError(f"l2 must have one penalty per head, ({heads},), not {tuple(l2.shape)}")
-    if not all(
-        bool(torch.isfinite(block).all())
-        for _, block in blocks(features, block_rows(features.shape[1]))
-    ):
-        raise InputError("features contain NaN or infinity; remove or impute these rows")
     if int(codes.min()) < 0 or int(codes.max()) >= n_classes:
         raise InputError(
             f"codes must lie in 0..{n_classes - 1}, found {int(codes.min())}..{int(codes.max())}"
@@ -183,6 +182,17 @@ def _check(features: Features, codes: Tensor, weights: Tensor, l2: Tensor, n_cla
         raise InputError("l2 must be finite and > 0: without a penalty the optimum may not exist")
 
 
+def _reach(features: Features) -> float:
+    """The largest absolute feature, when all are finite."""
+    parts = blocks(features, block_rows(features.shape[1]))
+    reach = float(torch.stack([block.abs().amax() for _, block in parts]).amax())
+    if not math.isfinite(reach):
+        raise InputError("features contain NaN or infinity; remove or impute these rows")
+    if reach > LARGEST[torch.float64]:
+        raise InputError(f"features reach {reach:.3g}: their squares overflow; scale them")
+    return reach
+
+
 def _unit(l2: Tensor) -> Tensor:
     """The unit in which gradients are judged: min(l2, 1e-3)."""
     return l2.clamp(max=1e-3)
@@ -191,12 +201,14 @@ def _unit(l2: Tensor) -> Tensor:
 class _Solver:
     """Fits stacks on one feature matrix, whose axes it computes once per precision."""
 
-    def __init__(self, features: Features, memory_bytes: int) -> None:
-        self._features, self._memory = features, memory_bytes
+    def __init__(
+        self, features: Features, precisions: list[torch.dtype], memory_bytes: int
+    ) -> None:
+        self._features, self._precisions, self._memory = features, precisions, memory_bytes
         self._axes: dict[torch.dtype, Axes] = {}
 
     def fit(self, features: Features, stack: Stack, mass: Tensor) -> LogisticHeads:
-        """From the class frequencies, in float32 and then in float64 what is left.
+        """From the class frequencies, in one precision and then in the next what is left.
 
         `features` are the rows that the stack is about: all, or those with weight.
         """
@@ -205,7 +217,7 @@ class _Solver:
         points = _centre(points, stack.absent)
         evaluations = torch.zeros(len(stack), dtype=torch.int64, device=mass.device)
         peak = torch.full_like(stack.l2, torch.inf)
-        for dtype in (torch.float32, torch.float64):
+        for dtype in self._precisions:
             left = torch.nonzero(~(peak <= 2 * STOP_AT * _unit(stack.l2))).squeeze(1)
             if len(left):
                 part = stack.keep(left)

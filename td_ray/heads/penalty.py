@@ -3,6 +3,10 @@
 The grid is fitted on the training rows outside the validation part, and scored on the validation
 part by the head's own loss (see `validation`). The smallest loss wins, and ties go to the larger
 penalty.
+
+All penalties of a grid are fitted in one stack. A path from large to small, each starting where the
+last ended, saves a tenth of the iterations and loses the common matrix products: it took twice as
+long (seven penalties from 1e-5 to 10, 8,000 rows, 256 features, 10 classes).
 """
 
 from __future__ import annotations

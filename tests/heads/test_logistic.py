@@ -151,6 +151,17 @@ def test_hard_problems_reach_the_bound(
     assert_optimal(heads, features, codes, weights, l2)
 
 
+@pytest.mark.parametrize("factor", [1e-30, 1e6, 1e9, 1e30])
+def test_features_of_any_scale(factor: float) -> None:
+    features, codes, weights = problem(120, 10, 3, 2, apart=0.3)
+    heads = fit_logistic(features * factor, codes, weights, penalties(2, 1e-1), 3)
+    if factor <= 1e9:
+        assert_optimal(heads, features * factor, codes, weights, 1e-1)
+    # Beyond, rounding alone keeps the gradient above the bound, and the head must not hide it.
+    assert heads.converged.tolist() == (heads.gradient_norm <= 1e-5).tolist()
+    assert heads.weight.isfinite().all()
+
+
 @pytest.mark.parametrize("l2", [1e-3, 1e-6])
 @pytest.mark.parametrize("trouble", ["tiny", "large", "mixed", "offset", "repeated", "constant"])
 def test_degenerate_features_reach_the_bound(trouble: str, l2: float) -> None:
@@ -365,6 +376,8 @@ def test_convergence_is_decided_by_the_given_coordinates(monkeypatch: pytest.Mon
         ({"features": torch.ones(4)}, "features must be"),
         ({"features": torch.ones(4, 2, dtype=torch.int64)}, "features must be"),
         ({"features": torch.full((4, 2), torch.inf)}, "NaN or infinity"),
+        ({"features": torch.full((4, 2), torch.nan)}, "NaN or infinity"),
+        ({"features": torch.full((4, 2), 1e100, dtype=torch.float64)}, "overflow; scale them"),
         ({"codes": torch.tensor([0, 1, 2])}, "codes must be int64"),
         ({"codes": torch.tensor([0.0, 1, 0, 1])}, "codes must be int64"),
         ({"codes": torch.tensor([0, 1, 0, 2])}, r"0\.\.1"),

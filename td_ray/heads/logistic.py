@@ -125,13 +125,17 @@ def fit_logistic(
     stack = Stack(codes, weights, l2.to(weights), mass == 0)
     solver = _Solver(features, [x for x, most in LARGEST.items() if reach <= most], half)
     size = max(1, half // _bytes_per_head(n_classes, features.shape[1]))
-    order, fitted = [], []
+    order: list[Tensor] = []
+    fitted: list[LogisticHeads] = []
     for heads, rows in _chunks(features, weights, n_classes, size, half):
-        part, seen = stack.keep(heads), features
+        part, seen, start = stack.keep(heads), features, _frequencies(mass[heads], features)
         if rows is not None:
             part, seen = part.on(rows), gather(features, rows)
+            # A head of the same target is not far, if it knows all classes.
+            if fitted and len(codes) == 1 and bool(fitted[0].present[0].all()):
+                start = torch.cat([fitted[0].weight[:1], fitted[0].intercept[:1, :, None]], 2)
         order.append(heads)
-        fitted.append(solver.fit(seen, part, mass[heads]))
+        fitted.append(solver.fit(seen, part, _centre(start, part.absent)))
     return _concatenate(fitted, torch.cat(order).argsort())
 
 
@@ -207,15 +211,13 @@ class _Solver:
         self._features, self._precisions, self._memory = features, precisions, memory_bytes
         self._axes: dict[torch.dtype, Axes] = {}
 
-    def fit(self, features: Features, stack: Stack, mass: Tensor) -> LogisticHeads:
-        """From the class frequencies, in one precision and then in the next what is left.
+    def fit(self, features: Features, stack: Stack, points: Tensor) -> LogisticHeads:
+        """From points (k, C, d + 1), in one precision and then in the next what is left.
 
         `features` are the rows that the stack is about: all, or those with weight.
         """
-        points = mass.new_zeros(*mass.shape, features.shape[1] + 1)
-        points[:, :, -1] = mass.log()
-        points = _centre(points, stack.absent)
-        evaluations = torch.zeros(len(stack), dtype=torch.int64, device=mass.device)
+        points = points.clone()
+        evaluations = torch.zeros(len(stack), dtype=torch.int64, device=points.device)
         peak = torch.full_like(stack.l2, torch.inf)
         for dtype in self._precisions:
             left = torch.nonzero(~(peak <= 2 * STOP_AT * _unit(stack.l2))).squeeze(1)
@@ -269,6 +271,13 @@ class _Objective:
 
     def move(self, directions: Tensor) -> Tensor:
         return self.axes.move(directions)
+
+
+def _frequencies(mass: Tensor, features: Features) -> Tensor:
+    """(k, C, d + 1) points that know the class frequencies (k, C) and no feature."""
+    points = mass.new_zeros(*mass.shape, features.shape[1] + 1)
+    points[:, :, -1] = mass.log()
+    return points
 
 
 def _centre(points: Tensor, absent: Tensor) -> Tensor:

@@ -221,6 +221,30 @@ def test_a_class_absent_from_one_half_is_removed_from_that_head_only() -> None:
     assert_optimal(heads, features, codes, weights, 1e-3)
 
 
+@pytest.mark.parametrize("first", ["full", "half", "half without a class"])
+@pytest.mark.parametrize("targets", ["one", "many"])
+def test_halves_of_many_classes_are_fitted_on_their_rows(
+    first: str, targets: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, codes, weights = problem(600, 8, logistic.MANY_CLASSES, 5)
+    weights[3] *= codes != 1
+    order = {"full": [0, 1, 2, 3, 4], "half": [1, 2, 0, 4, 3], "half without a class": [3, 1, 2, 4]}
+    weights = weights[order[first]]
+    everyone = codes if targets == "one" else (codes + torch.arange(len(weights))[:, None]) % 32
+    seen = []
+    fit = logistic._Solver.fit
+    monkeypatch.setattr(
+        logistic._Solver, "fit", lambda self, x, *rest: seen.append(len(x)) or fit(self, x, *rest)
+    )
+    heads = fit_logistic(features, everyone, weights, penalties(len(weights), 1e-3), 32)
+    support = (weights > 0).sum(1)
+    assert sorted(seen) == sorted(support.tolist())
+    for k in range(len(weights)):
+        alone = LogisticHeads(*(x[k : k + 1] for x in vars(heads).values()))
+        own = codes if targets == "one" else everyone[k]
+        assert_optimal(alone, features, own, weights[k : k + 1], 1e-3)
+
+
 def test_chunks_of_little_memory_give_the_same_heads() -> None:
     features, codes, weights = problem(60, 5, 3, 5)
     whole = fit_logistic(features, codes, weights, penalties(5, 1e-3), 3)

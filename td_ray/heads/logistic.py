@@ -113,6 +113,8 @@ def fit_logistic(
     weights = weights.to(features.device, torch.float64)
     weights = weights / weights.sum(1, keepdim=True)
     codes = codes if codes.ndim == 2 else codes[None]
+    if bool((codes == codes[:1]).all()):
+        codes = codes[:1]
     # On the CPU: CUDA adds in no fixed order here, and the same call must give the same heads.
     mass = torch.zeros(len(weights), n_classes, dtype=torch.float64)
     mass = mass.scatter_add(1, codes.expand(weights.shape).cpu(), weights.cpu()).to(weights)

@@ -16,6 +16,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.linalg import vecdot
 
 from td_ray.heads.curvature import Curvature
 
@@ -60,7 +61,7 @@ class Objective(Protocol):
 
 def dot(left: Tensor, right: Tensor) -> Tensor:
     """(k,) inner products of two stacks of shape (k, ...)."""
-    product: Tensor = torch.linalg.vecdot(left.flatten(1), right.flatten(1))
+    product: Tensor = vecdot(left.flatten(1), right.flatten(1))
     return product
 
 
@@ -78,7 +79,7 @@ class History:
 
     def __init__(self, like: Tensor) -> None:
         """Room for pairs of the shape (k, C, q) of `like`."""
-        self._steps = like.new_empty(HISTORY, *like.shape)
+        self._steps = like.new_empty(HISTORY, len(like), like[0].numel())
         self._changes = torch.empty_like(self._steps)
         self._inverses = like.new_zeros(HISTORY, len(like))  # 1 / <step, change>; 0: not used
         self._count = 0
@@ -95,8 +96,9 @@ class History:
         usable = (product > 0) & (1 / product).isfinite()
         place = self._count % HISTORY
         self._inverses[place] = torch.where(usable, 1 / product, 0.0)
-        self._steps[place] = step
-        self._changes[place] = torch.where(spread(usable), change, 0.0)  # it may not be finite
+        self._steps[place] = step.flatten(1)
+        # A change may not be finite.
+        self._changes[place] = torch.where(spread(usable), change, 0.0).flatten(1)
         self._count += 1
 
     def direction(self, gradient: Tensor, curvature: Curvature) -> Tensor:
@@ -104,26 +106,27 @@ class History:
 
         The curvature stands in for what the pairs do not tell.
         """
-        ahead, shares = -gradient, {}
         oldest = max(0, self._count - HISTORY)
         places = [number % HISTORY for number in range(oldest, self._count)]
-        for place in reversed(places):
-            shares[place] = self._inverses[place] * dot(self._steps[place], ahead)
-            ahead.addcmul_(spread(shares[place]), self._changes[place], value=-1)
-        ahead = curvature.solve(ahead)
+        pairs = [(self._steps[x], self._changes[x], self._inverses[x]) for x in places]
+        ahead, shares = -gradient.flatten(1), []
+        for step, change, inverse in reversed(pairs):
+            shares.append((inverse * vecdot(step, ahead))[:, None])
+            ahead.addcmul_(shares[-1], change, value=-1)
+        ahead = curvature.solve(ahead.view_as(gradient)).flatten(1)
         if places:
-            ahead *= spread(self._scale(places[-1], curvature))
-        for place in places:
-            share = shares[place] - self._inverses[place] * dot(self._changes[place], ahead)
-            ahead.addcmul_(spread(share), self._steps[place])
-        downhill = dot(ahead, gradient) < 0
+            ahead *= self._scale(places[-1], gradient, curvature)[:, None]
+        for (step, change, inverse), share in zip(pairs, reversed(shares), strict=True):
+            ahead.addcmul_(share - (inverse * vecdot(change, ahead))[:, None], step)
+        direction = ahead.view_as(gradient)
+        downhill = dot(direction, gradient) < 0
         if bool(downhill.all()):
-            return ahead
-        return torch.where(spread(downhill), ahead, -curvature.solve(gradient))
+            return direction
+        return torch.where(spread(downhill), direction, -curvature.solve(gradient))
 
-    def _scale(self, place: int, curvature: Curvature) -> Tensor:
+    def _scale(self, place: int, like: Tensor, curvature: Curvature) -> Tensor:
         """(k,) factors that fit the curvature to a pair (Nocedal and Wright, 7.20)."""
-        inverse, change = self._inverses[place], self._changes[place]
+        inverse, change = self._inverses[place], self._changes[place].view_as(like)
         scale = 1 / (inverse * dot(change, curvature.solve(change)))
         return torch.where(scale.isfinite() & (inverse > 0), scale, 1.0)
 

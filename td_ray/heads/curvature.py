@@ -14,13 +14,13 @@ Source: Boehning, "Multinomial logistic regression algorithm", Ann. Inst. Statis
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from td_ray.heads.rows import Features, blocks
-from td_ray.heads.softmax_loss import block_rows
+from td_ray.heads.softmax_loss import Stack, block_rows
 
 # Arrays of the size of the axes that are alive while they are computed.
 COPIES = 4
@@ -119,27 +119,42 @@ class Curvature:
     Attributes:
         turn: (k, C, C) eigenvectors of the class parts, in columns.
         diagonal: (k, C, q + 1) > 0; the Hessian along them and the axes.
+        group: (k,) of each head.
+        factors: Cholesky factors (C r, C r) of groups whose Hessian along the last r axes is known
+            (`leading`); it stands in for the rest there.
     """
 
     turn: Tensor
     diagonal: Tensor
+    group: Tensor
+    factors: dict[int, Tensor]
 
     def keep(self, heads: Tensor) -> Curvature:
         """The same for a subset of the heads."""
-        return Curvature(self.turn[heads], self.diagonal[heads])
+        return replace(
+            self, turn=self.turn[heads], diagonal=self.diagonal[heads], group=self.group[heads]
+        )
 
     def solve(self, gradient: Tensor) -> Tensor:
         """The inverse times gradients (k, C, q + 1)."""
-        return self.turn @ ((self.turn.mT @ gradient) / self.diagonal)
+        solution = self.turn @ ((self.turn.mT @ gradient) / self.diagonal)
+        for group, factor in self.factors.items():
+            heads = torch.nonzero(self.group == group).squeeze(1)
+            if len(heads):
+                count = len(factor) // gradient.shape[1]
+                leading = gradient[heads, :, -count:]
+                solved = torch.cholesky_solve(leading.flatten(1).T, factor).T
+                solution[heads, :, -count:] = solved.view_as(leading)
+        return solution
 
 
-def curvature(axes: Axes, classes: Tensor, absent: Tensor, l2: Tensor) -> Curvature:
-    """The approximation for class parts (k, C, C), absent classes (k, C) and penalties (k,).
+def curvature(axes: Axes, classes: Tensor, stack: Stack, factors: dict[int, Tensor]) -> Curvature:
+    """The approximation for a stack with class parts (k, C, C), and what `leading` knows.
 
     A softmax does not move along the common shift of its classes, so its gradient there is rounding
     alone. The shift gets an average curvature, and so do absent classes, lest it be blown up.
     """
-    present = (~absent).to(classes.dtype)
+    present = (~stack.absent).to(classes.dtype)
     count = present.sum(1)
     level = classes.diagonal(dim1=1, dim2=2).sum(1) / count
     shift = present[:, :, None] * present[:, None, :] / count[:, None, None]
@@ -147,5 +162,5 @@ def curvature(axes: Axes, classes: Tensor, absent: Tensor, l2: Tensor) -> Curvat
     strength, turn = torch.linalg.eigh(classes + level[:, None, None] * idle)
     strength = torch.maximum(strength, SMALLEST * strength[:, -1:]).clamp(min=1e-12)
     diagonal = strength[:, :, None] * axes.variance
-    diagonal[:, :, :-1] += l2[:, None, None]
-    return Curvature(turn, diagonal)
+    diagonal[:, :, :-1] += stack.l2[:, None, None]
+    return Curvature(turn, diagonal, stack.group, dict(factors))

@@ -11,7 +11,8 @@ without weight is left out of the softmax. The problem is convex and its optimum
 How it is solved:
 
 *   All heads advance together by L-BFGS (`lbfgs`), preconditioned by the features' principal axes,
-    which they share, and by each head's own class part (`curvature`).
+    which they share, and by each head's own class part (`curvature`); along the leading axes by the
+    Hessian of the first head with the same target and penalty (`leading`).
 *   An iteration is one pass over the rows (`softmax_loss`): two matrix products per block serve
     the whole stack. Converged heads leave it.
 *   In float32 first, which is twice as fast. Every head is then judged in float64, by the gradient
@@ -22,6 +23,7 @@ How it is solved:
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
@@ -31,6 +33,7 @@ from torch import Tensor
 from td_ray.errors import InputError
 from td_ray.heads.curvature import Axes, curvature, principal_axes
 from td_ray.heads.lbfgs import HISTORY, Evaluation, minimise
+from td_ray.heads.leading import LeadingBlocks
 from td_ray.heads.rows import Features, blocks, gather
 from td_ray.heads.softmax_loss import LEAST_ROWS, Stack, block_rows, losses, slope
 from td_ray.memory import default_memory
@@ -38,18 +41,18 @@ from td_ray.memory import default_memory
 # Heads stop well inside the bound that decides `converged`: rounding may double the gradient.
 STOP_AT = 1e-3
 CONVERGED_AT = 1e-2
-MAX_EVALUATIONS = 3000
+MAX_EVALUATIONS = 10_000
 # Squares of features, and products of those, must stay well within a precision's range.
 LARGEST = {torch.float32: 1e9, torch.float64: 1e75}
 # Iterations in which a gradient must halve. Rounding stalls float32, and float64 takes over;
 # float64 itself is slow only where the problem is badly conditioned.
-PATIENCE = {torch.float32: 20, torch.float64: 300}
+PATIENCE = {torch.float32: 20, torch.float64: 1000}
 # From so many classes on, a head alone fills a matrix product, and one whose rows with weight are
 # fewer than this share is faster on those rows alone: a half of the training split.
 MANY_CLASSES = 32
 FEW_ROWS = 0.75
 # Arrays of a head's size (C, d + 1) that are alive beside its history, and of a block's.
-LIVE_POINTS = 12
+LIVE_POINTS = 20
 LIVE_BLOCKS = 4
 
 
@@ -124,8 +127,8 @@ def fit_logistic(
             f"head {int(lonely[0])} has training weight on a single class; a classification head "
             "needs at least two: use larger or stratified training subsets"
         )
-    stack = Stack(codes, weights, l2.to(weights), mass == 0)
-    solver = _Solver(features, [x for x, most in LARGEST.items() if reach <= most], half)
+    stack = _stack(codes, weights, l2.to(weights), mass == 0)
+    solver = _Solver(features, stack, [x for x, most in LARGEST.items() if reach <= most], half)
     size = max(1, half // _bytes_per_head(n_classes, features.shape[1]))
     order: list[Tensor] = []
     fitted: list[LogisticHeads] = []
@@ -139,6 +142,15 @@ def fit_logistic(
         order.append(heads)
         fitted.append(solver.fit(seen, part, _centre(start, part.absent)))
     return _concatenate(fitted, torch.cat(order).argsort())
+
+
+def _stack(codes: Tensor, weights: Tensor, l2: Tensor, absent: Tensor) -> Stack:
+    """All heads, numbered and grouped."""
+    target = torch.unique(codes, dim=0, return_inverse=True)[1].expand(len(weights))
+    kinds = torch.cat([target[:, None].to(l2), l2[:, None], absent.to(l2)], 1)
+    group = torch.unique(kinds, dim=0, return_inverse=True)[1]
+    number = torch.arange(len(weights), device=weights.device)
+    return Stack(codes, weights, l2, absent, number, group)
 
 
 def _chunks(
@@ -205,13 +217,15 @@ def _unit(l2: Tensor) -> Tensor:
 
 
 class _Solver:
-    """Fits stacks on one feature matrix, whose axes it computes once per precision."""
+    """Fits parts of a stack on one feature matrix; what they share is found once per precision."""
 
     def __init__(
-        self, features: Features, precisions: list[torch.dtype], memory_bytes: int
+        self, features: Features, stack: Stack, precisions: list[torch.dtype], memory_bytes: int
     ) -> None:
         self._features, self._precisions, self._memory = features, precisions, memory_bytes
         self._axes: dict[torch.dtype, Axes] = {}
+        sizes = dict(Counter(stack.group.tolist()))
+        self._leading = {dtype: LeadingBlocks(sizes) for dtype in precisions}
 
     def fit(self, features: Features, stack: Stack, points: Tensor) -> LogisticHeads:
         """From points (k, C, d + 1), in one precision and then in the next what is left.
@@ -246,7 +260,7 @@ class _Solver:
         """Points (k, C, d + 1) in float64, and how often each head was evaluated."""
         if dtype not in self._axes:
             self._axes[dtype] = principal_axes(self._features, dtype, self._memory)
-        objective = _Objective(features, stack.to(dtype), self._axes[dtype])
+        objective = _Objective(features, stack.to(dtype), self._axes[dtype], self._leading[dtype])
         tolerance = STOP_AT * _unit(objective.stack.l2)
         start = objective.axes.inside(points.to(dtype))
         found, counts = minimise(objective, start, tolerance, MAX_EVALUATIONS, PATIENCE[dtype])
@@ -260,15 +274,18 @@ class _Objective:
     features: Features
     stack: Stack
     axes: Axes
+    leading: LeadingBlocks
 
     def evaluate(self, points: Tensor, problems: Tensor, *, with_curvature: bool) -> Evaluation:
         part = self.stack if len(problems) == len(self.stack) else self.stack.keep(problems)
         at = slope(
             self.features, part, points[:, :, :-1], points[:, :, -1], with_classes=with_curvature
         )
-        hessian = (
-            None if at.classes is None else curvature(self.axes, at.classes, part.absent, part.l2)
-        )
+        hessian = None
+        if at.classes is not None:
+            if self.axes.axes is not None:
+                self.leading.refresh(self.features, self.axes.mean, self.axes.axes, part, points)
+            hessian = curvature(self.axes, at.classes, part, self.leading.factors)
         return Evaluation(self.axes.gradient(at.weight, at.intercept), at.peak, hessian)
 
     def move(self, directions: Tensor) -> Tensor:

@@ -29,11 +29,14 @@ class Stack:
     weights: Tensor  # (k, n), each row sums to one
     l2: Tensor  # (k,)
     absent: Tensor  # (k, C)
+    number: Tensor  # (k,) of each head in the call
+    group: Tensor  # (k,) the same for heads with the same target, penalty and absent classes
 
     def keep(self, heads: Tensor) -> Stack:
         """The same for a subset of the heads."""
         codes = self.codes if len(self.codes) == 1 else self.codes[heads]
-        return Stack(codes, self.weights[heads], self.l2[heads], self.absent[heads])
+        others = (self.weights, self.l2, self.absent, self.number, self.group)
+        return Stack(codes, *(values[heads] for values in others))
 
     def on(self, rows: Tensor) -> Stack:
         """The same on some of the rows."""

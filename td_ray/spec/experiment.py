@@ -1,201 +1,31 @@
-"""The experiment: what a user asks for, as frozen pydantic models read from YAML.
-
-An experiment names models, data sets, tasks and heads. Everything that follows (the plan, the
-units of work, their fingerprints) is computed from it and from the bytes it points to.
-"""
+"""The experiment as a whole: read from YAML, checked, written back."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ByteSize,
-    ConfigDict,
     Field,
     SerializeAsAny,
-    SerializerFunctionWrapHandler,
     ValidationError,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
 from td_ray import registry, yaml_files
 from td_ray.errors import InputError
+from td_ray.spec.entries import DataEntry, Frozen, ModelEntry, Split, Words
+from td_ray.spec.heads import HeadSpec, kinds_for
+from td_ray.spec.resources import Resources
+from td_ray.spec.tasks import TaskSpec
 from td_ray.validation_errors import Place, explain
-
-Scalar = str | bool | int | float | None
-Kind = Literal["classification", "regression"]
 
 # As a count, more than this is taken for a mistake: somebody's favourite seed.
 MANY_SEEDS = 1000
-
-
-def _one_or_many(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
-Name = Annotated[str, Field(min_length=1)]
-
-Words = Annotated[tuple[Name, ...], BeforeValidator(_one_or_many)]
-"""Words; a single one may stand without brackets."""
-
-
-class Frozen(BaseModel):
-    """Immutable, and a key that is not known is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ModelEntry(Frozen):
-    """One line of ``models``: a source, and options that all model sources share.
-
-    An entry may stand for many models: lists and globs expand (see ``td_ray.zoo``).
-    """
-
-    source: str
-    name: Name | None = None
-    layers: Words = ()
-    metadata: Mapping[str, Scalar] = Field(default_factory=dict)
-
-
-class Split(Frozen):
-    """How a data set is cut into a training and an evaluation split.
-
-    Either ``column`` holds the words in ``train`` and ``test`` (rows with another word belong
-    to neither), or a seeded share ``test`` of the samples is drawn, stratified by the data
-    set's ``stratify`` column where it has one.
-    """
-
-    column: str | None = None
-    train: str = "train"
-    test: str | Annotated[float, Field(gt=0, lt=1)] | None = None
-    seed: int = 0
-
-    @model_serializer(mode="wrap")
-    def _what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Only the keys that were given, since some exclude each other."""
-        values: dict[str, Any] = whole(self)
-        return {name: value for name, value in values.items() if name in self.model_fields_set}
-
-    @model_validator(mode="after")
-    def _column_or_share(self) -> Self:
-        if self.column is None and "train" in self.model_fields_set:
-            raise ValueError("a word for 'train' needs the 'column' that holds it")
-        if self.column is not None and "seed" in self.model_fields_set:
-            raise ValueError("a 'column' gives the split, so there is nothing for 'seed' to draw")
-        if self.column is None and isinstance(self.test, str):
-            raise ValueError("a word for 'test' needs the 'column' that holds it")
-        if self.column is not None and isinstance(self.test, float):
-            raise ValueError("give either a 'column' or a share for 'test', not both")
-        if self.column is not None and self.train == (self.test or "test"):
-            raise ValueError(f"'train' and 'test' are the same word, '{self.train}'")
-        return self
-
-
-class DataEntry(Frozen):
-    """One line of ``data``: a source of samples with labels; the split belongs to it."""
-
-    source: str
-    name: Name
-    split: Split = Split()
-    stratify: str | None = None
-
-
-class TaskSpec(Frozen):
-    """A target on a data set.
-
-    Attributes:
-        data: the data set whose training split the heads are fitted on.
-        target: the column that holds the target.
-        kind: ``classification`` (labels) or ``regression`` (numbers).
-        classes: for a coarser labelling, ``{new class: [old labels]}``; every label is in one.
-        evaluate: data sets whose evaluation split is predicted; by default ``data`` itself.
-        distance: of a regression task: ``cosine`` (2 - 2 cos), ``mean`` or ``none``.
-    """
-
-    name: Name
-    data: str
-    target: str
-    kind: Kind = "classification"
-    classes: Mapping[str, tuple[Scalar, ...]] | None = None
-    evaluate: Words = ()
-    distance: Literal["cosine", "mean", "none"] = "cosine"
-
-    @property
-    def evaluated_on(self) -> tuple[str, ...]:
-        """The data sets that are predicted."""
-        return self.evaluate or (self.data,)
-
-    @model_validator(mode="after")
-    def _only_where_it_means_something(self) -> Self:
-        if self.kind == "regression" and self.classes is not None:
-            raise ValueError("'classes' is for classification tasks")
-        if self.kind == "classification" and self.distance != "cosine":
-            raise ValueError("'distance' is for regression tasks")
-        return self
-
-
-class HeadSpec(Frozen):
-    """One line of ``heads``: a kind, and options that all kinds share.
-
-    Attributes:
-        kind: the registered name; a line may be that name alone.
-        name: by default the kind.
-        scaling: of the features: ``column``, ``global``, ``none`` or ``whiten``.
-        targets: the kinds of task it serves; by default those that its kind is meant for.
-    """
-
-    takes: ClassVar[tuple[Kind, ...]] = ()
-    """The kinds of task that a kind of head can be fitted to."""
-
-    meant_for: ClassVar[tuple[Kind, ...]] = ()
-    """Those of them that it serves where ``targets`` says nothing."""
-
-    kind: str
-    name: Name
-    scaling: Literal["column", "global", "none", "whiten"] = "column"
-    targets: Annotated[tuple[Kind, ...], BeforeValidator(_one_or_many), Field(min_length=1)]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill(cls, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {"name": value.get("kind"), "targets": cls.meant_for, **value}
-        return value
-
-    @model_validator(mode="after")
-    def _takes_its_targets(self) -> Self:
-        for target in self.targets:
-            if target not in self.takes:
-                raise ValueError(
-                    f"head '{self.name}' is {self.kind} and takes {' and '.join(self.takes)} "
-                    f"tasks, not {target}: use kind {_kinds_for(target)}"
-                )
-        return self
-
-
-class Resources(Frozen):
-    """What one piece of work may use; never changes a result beyond the stated bound.
-
-    ``memory`` is for what a trial takes beyond its mapped features; by default 2 GiB, or a quarter
-    of what its process may use if that is less.
-    """
-
-    cpus_per_trial: Annotated[int, Field(ge=1)] = 1
-    gpus_per_trial: Annotated[float, Field(ge=0)] = 0.0
-    gpus_per_extraction: Annotated[float, Field(ge=0)] = 0.0
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    batch_size: Annotated[int, Field(ge=1)] = 256
-    memory: ByteSize | None = None
-    cache: Path | None = None
-    cache_size: ByteSize = ByteSize(50 * 2**30)
-    tile: Annotated[int, Field(ge=1)] = 128
 
 
 def _entry(known: registry.Registry[Any], key: str) -> BeforeValidator:
@@ -218,12 +48,6 @@ def _entry(known: registry.Registry[Any], key: str) -> BeforeValidator:
 
 def _kind_alone(value: Any) -> Any:
     return {"kind": value} if isinstance(value, str) else value
-
-
-def _kinds_for(target: Kind) -> str:
-    """The kinds of head that are meant for a kind of task, in words."""
-    kinds = registry.HEAD_KINDS
-    return " or ".join(name for name in kinds.names() if target in kinds.get(name).meant_for)
 
 
 def _heads() -> tuple[HeadSpec, ...]:
@@ -342,7 +166,7 @@ class Experiment(Frozen):
                 raise ValueError(
                     f"task '{task.name}' is {task.kind}, and no head serves it (there is "
                     f"{', '.join(head.name for head in self.heads)}): add one of kind "
-                    f"{_kinds_for(task.kind)} to 'heads'"
+                    f"{kinds_for(task.kind)} to 'heads'"
                 )
         return self
 

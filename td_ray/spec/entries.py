@@ -1,0 +1,91 @@
+"""What lines of an experiment have in common: models, data sets and their splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+Scalar = str | bool | int | float | None
+Kind = Literal["classification", "regression"]
+
+
+def one_or_many(value: Any) -> Any:
+    """A single word stands for a list of one."""
+    return (value,) if isinstance(value, str) else value
+
+
+Name = Annotated[str, Field(min_length=1)]
+
+Words = Annotated[tuple[Name, ...], BeforeValidator(one_or_many)]
+"""Words; a single one may stand without brackets."""
+
+
+class Frozen(BaseModel):
+    """Immutable, and a key that is not known is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelEntry(Frozen):
+    """One line of ``models``: a source, and options that all model sources share.
+
+    An entry may stand for many models: lists and globs expand (see ``td_ray.zoo``).
+    """
+
+    source: str
+    name: Name | None = None
+    layers: Words = ()
+    metadata: Mapping[str, Scalar] = Field(default_factory=dict)
+
+
+class Split(Frozen):
+    """How a data set is cut into a training and an evaluation split.
+
+    Either ``column`` holds the words in ``train`` and ``test`` (rows with another word belong
+    to neither), or a seeded share ``test`` of the samples is drawn, stratified by the data
+    set's ``stratify`` column where it has one.
+    """
+
+    column: str | None = None
+    train: str = "train"
+    test: str | Annotated[float, Field(gt=0, lt=1)] | None = None
+    seed: int = 0
+
+    @model_serializer(mode="wrap")
+    def _what_was_said(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Only the keys that were given, since some exclude each other."""
+        values: dict[str, Any] = whole(self)
+        return {name: value for name, value in values.items() if name in self.model_fields_set}
+
+    @model_validator(mode="after")
+    def _column_or_share(self) -> Self:
+        if self.column is None and "train" in self.model_fields_set:
+            raise ValueError("a word for 'train' needs the 'column' that holds it")
+        if self.column is not None and "seed" in self.model_fields_set:
+            raise ValueError("a 'column' gives the split, so there is nothing for 'seed' to draw")
+        if self.column is None and isinstance(self.test, str):
+            raise ValueError("a word for 'test' needs the 'column' that holds it")
+        if self.column is not None and isinstance(self.test, float):
+            raise ValueError("give either a 'column' or a share for 'test', not both")
+        if self.column is not None and self.train == (self.test or "test"):
+            raise ValueError(f"'train' and 'test' are the same word, '{self.train}'")
+        return self
+
+
+class DataEntry(Frozen):
+    """One line of ``data``: a source of samples with labels; the split belongs to it."""
+
+    source: str
+    name: Name
+    split: Split = Split()
+    stratify: str | None = None

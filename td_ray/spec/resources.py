@@ -1,0 +1,28 @@
+"""What work may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import ByteSize, Field
+
+from td_ray.spec.entries import Frozen
+
+
+class Resources(Frozen):
+    """What one piece of work may use; never changes a result beyond the stated bound.
+
+    ``memory`` is for what a trial takes beyond its mapped features; by default 2 GiB, or a quarter
+    of what its process may use if that is less.
+    """
+
+    cpus_per_trial: Annotated[int, Field(ge=1)] = 1
+    gpus_per_trial: Annotated[float, Field(ge=0)] = 0.0
+    gpus_per_extraction: Annotated[float, Field(ge=0)] = 0.0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    batch_size: Annotated[int, Field(ge=1)] = 256
+    memory: ByteSize | None = None
+    cache: Path | None = None
+    cache_size: ByteSize = ByteSize(50 * 2**30)
+    tile: Annotated[int, Field(ge=1)] = 128

@@ -16,7 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from td_ray.errors import MachineError, WorkError, error_text
-from td_ray.features import Features, FeatureStore, extract_features, features_key
+from td_ray.extraction import extract_features
+from td_ray.features import Features, FeatureStore, features_key
 from td_ray.files import Digest, DigestMemory
 from td_ray.head_kinds import HeadKind
 from td_ray.head_kinds.seeds import head_seed
@@ -292,10 +293,17 @@ def extract_into(
     """
     resources = experiment.resources
     torch.set_num_threads(resources.cpus_per_trial)
+    layer = representation.layer
     blocks = extract_features(
-        representation, data, experiment.folder, resources.device, resources.batch_size
+        representation.model,
+        [layer],
+        data,
+        experiment.folder,
+        resources.device,
+        resources.batch_size,
     )
-    unchanged = _unchanged(blocks, key, representation, data, experiment)
+    features = (block[layer] for block in blocks)
+    unchanged = _unchanged(features, key, representation, data, experiment)
     store.write(key, unchanged, representation, data)
 
 

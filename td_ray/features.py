@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from td_ray import versions
-from td_ray.errors import InputError, WorkError
+from td_ray.errors import WorkError
 from td_ray.files import Digest, fingerprint, sha256, write_json
 from td_ray.tasks import DataSet
-from td_ray.zoo import FeatureSource, Representation
+from td_ray.zoo import NetworkSource, Representation
 
 Features = NDArray[np.float32]
 
@@ -44,7 +44,7 @@ def features_key(
     source = representation.model
     identity = source.identity(folder, data.name, representation.layer, digest)
     inputs = None
-    if isinstance(source, FeatureSource) and source.runs_network:
+    if isinstance(source, NetworkSource):
         inputs = data.source.inputs_identity(folder, digest)
         if inputs is None and data.samples.inputs is not None:
             return None
@@ -52,25 +52,6 @@ def features_key(
         return None
     kind = [source.source, representation.layer, "float32"]
     return fingerprint([versions.FEATURES, kind, identity, inputs, data.ids_digest])
-
-
-def extract_features(
-    representation: Representation, data: DataSet, folder: Path, device: str, batch_size: int
-) -> Iterator[Features]:
-    """Yield a representation's features on a data set, block by block.
-
-    Raises:
-        WorkError: whatever goes wrong with this model on this data.
-    """
-    source = representation.model
-    if not isinstance(source, FeatureSource):
-        raise WorkError(f"model '{source.name}' gives predictions, not features")
-    try:
-        yield from source.extract(
-            folder, data, representation.layer, device=device, batch_size=batch_size
-        )
-    except InputError as error:
-        raise WorkError(str(error)) from None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from td_ray.memory import default_memory
 from td_ray.plan import HeadUnit
 from td_ray.spec import Experiment
 from td_ray.tasks import DataSet
-from td_ray.zoo.networks import find_device
+from td_ray.zoo.devices import find_device
 
 OpenFeatures = Callable[[str, DataSet], Features]
 """Gives the (n, d) features of a block's representation by key, extracting them if need be."""

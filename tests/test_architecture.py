@@ -24,6 +24,7 @@ ROOMS = [
     "tasks",
     "zoo",
     "resolve",
+    "extraction",
     "features",
     "heads",
     "head_kinds",

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from small_data import dataset
 
 from td_ray.errors import WorkError
-from td_ray.features import Features, FeatureStore, extract_features, features_key
+from td_ray.extraction import extract_features
+from td_ray.features import Features, FeatureStore, features_key
 from td_ray.files import sha256
 from td_ray.zoo import Representation
 from td_ray.zoo.checkpoints import Checkpoints
@@ -304,7 +305,7 @@ def test_key_is_not_known_where_a_digest_is_not(tmp_path: Path) -> None:
 
 def test_errors_of_extraction_are_the_units_own(tmp_path: Path) -> None:
     def extract(model: Any) -> None:
-        list(extract_features(Representation(model, "output"), DATA, tmp_path, "cpu", 2))
+        list(extract_features(model, ["output"], DATA, tmp_path, "cpu", 2))
 
     with pytest.raises(WorkError, match=r"f\.npy"):
         extract(FeatureArrays(source="features", path="f.npy", name="n"))

@@ -78,7 +78,8 @@ def measures() -> list[Any]:
 def features() -> list[Any]:
     import torch
 
-    from td_ray.zoo.networks import features_of
+    from td_ray.extraction import run_network
+    from td_ray.zoo.torch_network import TorchNetwork
 
     network = torch.nn.Sequential(
         torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(8, 4)
@@ -89,16 +90,11 @@ def features() -> list[Any]:
     images = points()[0][:80].reshape(25, 1, 4, 4).astype(np.float32)
     found = []
     for layer in ("output", "penultimate", "0"):
-        blocks = features_of(
-            network,
-            images,
-            layer,
-            prepare=torch.from_numpy,
-            device="cpu",
-            batch_size=7,
-            who="golden",
+        hooked = TorchNetwork(
+            network, [layer], prepare=torch.from_numpy, device="cpu", who="golden"
         )
-        found.append(np.concatenate(list(blocks)))
+        blocks = run_network(hooked, images, 7, "golden")
+        found.append(np.concatenate([block[layer] for block in blocks]))
     return found
 
 

@@ -2,16 +2,25 @@
 
 A model source is a frozen pydantic class registered under its name. ``expand`` turns one entry
 of the experiment (with globs and lists) into models; ``identity`` says which bytes decide its
-outputs; ``check`` finds while planning what needs no heavy library. Sources that give features
-derive from ``FeatureSource``, those that already have outputs from ``PredictionSource``.
+outputs; ``check`` finds while planning what needs no heavy library. Sources that run a network
+derive from ``NetworkSource``, those that have features from ``ArraySource``, those that have
+outputs from ``PredictionSource``.
 """
 
 from td_ray.zoo.representation import Representation, resolve_representations
-from td_ray.zoo.source import FeatureSource, ModelSource, PredictionSource
+from td_ray.zoo.source import (
+    ArraySource,
+    FeatureSource,
+    ModelSource,
+    NetworkSource,
+    PredictionSource,
+)
 
 __all__ = [
+    "ArraySource",
     "FeatureSource",
     "ModelSource",
+    "NetworkSource",
     "PredictionSource",
     "Representation",
     "resolve_representations",

@@ -14,12 +14,11 @@ never as code.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import JsonValue, field_validator
 
 from td_ray.errors import WorkError
@@ -28,14 +27,16 @@ from td_ray.registry import MODEL_SOURCES
 from td_ray.tasks import DataSet
 from td_ray.zoo.factories import find_factory
 from td_ray.zoo.file_entry import FileEntry
-from td_ray.zoo.source import FeatureSource
+from td_ray.zoo.source import NetworkSource
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from td_ray.zoo.network import Block, Network
+
 
 @MODEL_SOURCES.register("checkpoints")
-class Checkpoints(FileEntry, FeatureSource):
+class Checkpoints(FileEntry, NetworkSource):
     """A factory and its checkpoint files.
 
     Attributes:
@@ -69,23 +70,14 @@ class Checkpoints(FileEntry, FeatureSource):
         require_file(self.file(folder, data.name), "checkpoint")
         find_factory(self.factory, folder).check()
 
-    def extract(
-        self, folder: Path, data: DataSet, layer: str, *, device: str, batch_size: int
-    ) -> Iterator[NDArray[np.float32]]:
-        """Run the module on the data set's inputs."""
-        from td_ray.zoo.networks import features_of
+    def load(self, folder: Path, data: DataSet, layers: Sequence[str], device: str) -> Network:
+        """The module with the weights of the file."""
+        from td_ray.zoo.torch_network import TorchNetwork
 
-        return features_of(
-            self._load(folder, data),
-            data.inputs,
-            layer,
-            prepare=_as_float,
-            device=device,
-            batch_size=batch_size,
-            who=str(self.name),
-        )
+        module = self._module(folder, data)
+        return TorchNetwork(module, layers, prepare=_as_float, device=device, who=str(self.name))
 
-    def _load(self, folder: Path, data: DataSet) -> nn.Module:
+    def _module(self, folder: Path, data: DataSet) -> nn.Module:
         module = find_factory(self.factory, folder).build(self.arguments, folder)
         path = self.file(folder, data.name)
         weights = _read_weights(path)
@@ -98,10 +90,10 @@ class Checkpoints(FileEntry, FeatureSource):
         return module
 
 
-def _as_float(block: NDArray[Any]) -> Tensor:
+def _as_float(block: Block) -> Tensor:
     import torch
 
-    return torch.from_numpy(block).float()
+    return torch.from_numpy(np.array(block)).float()
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,21 +23,19 @@ from td_ray.tasks import DataSet
 from td_ray.tasks.table import ROW_ORDER
 from td_ray.zoo import arrays
 from td_ray.zoo.file_entry import FileEntry, named
-from td_ray.zoo.source import FeatureSource
+from td_ray.zoo.source import ArraySource
 
 ROWS_PER_BLOCK = 8192
 
 
 @MODEL_SOURCES.register("features")
-class FeatureArrays(FileEntry, FeatureSource):
+class FeatureArrays(FileEntry, ArraySource):
     """A file of features.
 
     Attributes:
         ids: a file of sample ids, or ``row-order``; by default ids are inside the file.
         key: the array's name inside npz, safetensors and Parquet files.
     """
-
-    runs_network: ClassVar[bool] = False
 
     ids: str | None = None
     key: str = "features"
@@ -54,9 +52,7 @@ class FeatureArrays(FileEntry, FeatureSource):
         path = require_file(self.file(folder, data.name), "features")
         self._order(path, folder, data)
 
-    def extract(
-        self, folder: Path, data: DataSet, layer: str, *, device: str, batch_size: int
-    ) -> Iterator[NDArray[np.float32]]:
+    def read(self, folder: Path, data: DataSet, layer: str) -> Iterator[NDArray[np.float32]]:
         """Yield the rows in the order of the data set."""
         path = self.file(folder, data.name)
         order = self._order(path, folder, data)

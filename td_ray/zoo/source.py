@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from td_ray.files import Digest
 from td_ray.spec import ModelEntry, TaskSpec
 from td_ray.tasks import DataSet, Task
+
+if TYPE_CHECKING:
+    from td_ray.zoo.network import Network
 
 
 class ModelSource(ModelEntry, ABC):
@@ -59,26 +62,34 @@ class ModelSource(ModelEntry, ABC):
 
 
 class FeatureSource(ModelSource):
-    """A model whose features are computed or read, and get heads.
+    """A model whose features are computed or read, and get heads."""
 
-    ``runs_network`` says whether that needs the data set's inputs (and a GPU if one is asked for).
-    """
 
-    runs_network: ClassVar[bool] = True
-
-    def check(self, folder: Path, data: DataSet, tasks: Sequence[str]) -> None:
-        """See ``ModelSource``: a network needs inputs."""
-        if self.runs_network:
-            data.require_inputs()
+class ArraySource(FeatureSource):
+    """A model whose features are there already."""
 
     @abstractmethod
-    def extract(
-        self, folder: Path, data: DataSet, layer: str, *, device: str, batch_size: int
-    ) -> Iterator[NDArray[np.float32]]:
+    def read(self, folder: Path, data: DataSet, layer: str) -> Iterator[NDArray[np.float32]]:
         """Yield features in the row order of ``data``, as blocks (rows, width).
 
         Raises:
-            WorkError: the model cannot be loaded or gives something that is not features.
+            WorkError: what is there is not features.
+        """
+
+
+class NetworkSource(FeatureSource):
+    """A model that runs on the data set's inputs, on a GPU if one is asked for."""
+
+    def check(self, folder: Path, data: DataSet, tasks: Sequence[str]) -> None:
+        """See ``ModelSource``: a network needs inputs."""
+        data.require_inputs()
+
+    @abstractmethod
+    def load(self, folder: Path, data: DataSet, layers: Sequence[str], device: str) -> Network:
+        """Load the network onto ``cpu`` or ``cuda``, ready to give these layers.
+
+        Raises:
+            WorkError: it cannot be loaded, or has no such layer.
         """
 
 

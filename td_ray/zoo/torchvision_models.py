@@ -12,7 +12,7 @@ there yet. The file's name ends in the first digits of its SHA-256, which is che
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from http.client import HTTPException
 from importlib.metadata import version
@@ -29,17 +29,19 @@ from td_ray.registry import MODEL_SOURCES, closest
 from td_ray.spec import Words
 from td_ray.tasks import DataSet
 from td_ray.zoo.patterns import fill
-from td_ray.zoo.source import FeatureSource
+from td_ray.zoo.source import NetworkSource
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from td_ray.zoo.network import Block, Network
 
 Catalogue = dict[str, dict[str, str]]
 """Builder -> name of weights -> address of the file."""
 
 
 @MODEL_SOURCES.register("torchvision")
-class Torchvision(FeatureSource):
+class Torchvision(NetworkSource):
     """A builder and its weights.
 
     Attributes:
@@ -67,29 +69,20 @@ class Torchvision(FeatureSource):
         """The builder, its weights, and their address, which ends in digits of a SHA-256."""
         return [self.builder[0], self.weights[0], self.address]
 
-    def extract(
-        self, folder: Path, data: DataSet, layer: str, *, device: str, batch_size: int
-    ) -> Iterator[NDArray[np.float32]]:
-        """Run the model on images, prepared as its weights ask for."""
+    def load(self, folder: Path, data: DataSet, layers: Sequence[str], device: str) -> Network:
+        """The model, and images prepared as its weights ask for."""
         from torchvision.models import get_model_weights
 
-        from td_ray.zoo.networks import features_of
+        from td_ray.zoo.torch_network import TorchNetwork
 
         transform = get_model_weights(self.builder[0])[self.weights[0]].transforms()
+        who = str(self.name)
 
-        def prepare(block: NDArray[Any]) -> Tensor:
-            prepared: Tensor = transform(_as_images(block, str(self.name)))
+        def prepare(block: Block) -> Tensor:
+            prepared: Tensor = transform(_as_images(np.array(block), who))
             return prepared
 
-        return features_of(
-            self._load(),
-            data.inputs,
-            layer,
-            prepare=prepare,
-            device=device,
-            batch_size=batch_size,
-            who=str(self.name),
-        )
+        return TorchNetwork(self._load(), layers, prepare=prepare, device=device, who=who)
 
     def _builders(self, catalogue: Catalogue) -> list[str]:
         found: list[str] = []

@@ -19,9 +19,8 @@ from small_data import dataset
 from torch import nn
 
 from td_ray.errors import InputError, WorkError
-from td_ray.features import extract_features
+from td_ray.extraction import extract_features
 from td_ray.files import sha256
-from td_ray.zoo import Representation
 from td_ray.zoo.checkpoints import Checkpoints
 from td_ray.zoo.factories import find_factory
 
@@ -55,8 +54,8 @@ def model(folder: Path, **entry: Any) -> Checkpoints:
 
 
 def features(folder: Path, layer: str = "output", **entry: Any) -> NDArray[np.float32]:
-    representation = Representation(model(folder, **entry), layer)
-    return np.concatenate(list(extract_features(representation, DATA, folder, "cpu", 4)))
+    blocks = extract_features(model(folder, **entry), [layer], DATA, folder, "cpu", 4)
+    return np.concatenate([block[layer] for block in blocks])
 
 
 def expected(module: nn.Module) -> NDArray[np.float32]:

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from small_data import dataset
 
 from td_ray.errors import InputError, WorkError
-from td_ray.features import extract_features
+from td_ray.extraction import extract_features
 from td_ray.files import sha256
-from td_ray.zoo import Representation
 from td_ray.zoo import feature_arrays as module
 from td_ray.zoo.feature_arrays import FeatureArrays
 
@@ -25,8 +24,8 @@ def model(folder: Path, **entry: Any) -> FeatureArrays:
 
 
 def features(folder: Path, **entry: Any) -> NDArray[np.float32]:
-    representation = Representation(model(folder, **entry), "output")
-    blocks = list(extract_features(representation, DATA, folder, "cpu", 2))
+    found = extract_features(model(folder, **entry), ["output"], DATA, folder, "cpu", 2)
+    blocks = [block["output"] for block in found]
     assert all(block.dtype == np.float32 for block in blocks)
     return np.concatenate(blocks)
 
@@ -74,7 +73,7 @@ def test_planning_finds_other_samples_and_missing_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="features: no file at"):
         found.check(tmp_path, DATA, ["r"])
     with pytest.raises(WorkError):
-        list(extract_features(Representation(found, "output"), DATA, tmp_path, "cpu", 2))
+        list(extract_features(found, ["output"], DATA, tmp_path, "cpu", 2))
 
 
 def test_identity(tmp_path: Path) -> None:

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from small_data import dataset
 
 from td_ray.errors import InputError, WorkError
-from td_ray.features import extract_features
+from td_ray.extraction import extract_features
 from td_ray.files import sha256
-from td_ray.zoo import Representation
 from td_ray.zoo.torchvision_models import Torchvision, _as_images
 
 MOBILENET = "mobilenet_v2-b0353104.pth"
@@ -35,8 +34,9 @@ def expand(cache: Path, **entry: Any) -> list[Torchvision]:
 
 def extract(model: Torchvision, images: NDArray[Any]) -> NDArray[np.float32]:
     data = dataset([str(row) for row in range(len(images))], images)
-    representation = Representation(model, model.default_layer)
-    return np.concatenate(list(extract_features(representation, data, Path(), "cpu", 4)))
+    layer = model.default_layer
+    blocks = extract_features(model, [layer], data, Path(), "cpu", 4)
+    return np.concatenate([block[layer] for block in blocks])
 
 
 def test_globs_and_lists(cache: Path) -> None:

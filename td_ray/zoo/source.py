@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -42,7 +43,7 @@ class ModelSource(ModelEntry, ABC):
 
     def takes(self, task: str) -> bool:
         """Whether the model takes part in a task."""
-        return True
+        return not self.tasks or any(fnmatchcase(task, glob) for glob in self.tasks)
 
     def data_sets(self, task: TaskSpec) -> tuple[str, ...]:
         """Names of the data sets on which a task needs outputs of the model."""

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from td_ray.errors import InputError, WorkError
 from td_ray.files import Digest, require_file
 from td_ray.registry import MODEL_SOURCES, closest
-from td_ray.spec import Words
 from td_ray.tasks import DataSet, Task
 from td_ray.tasks.table import ROW_ORDER
 from td_ray.tasks.text import as_text
@@ -35,13 +34,11 @@ class StoredPredictions(FileEntry, PredictionSource):
     """A file of predicted labels or values.
 
     Attributes:
-        tasks: the tasks it has outputs for; by default all.
         columns: ``{task: array or column}`` where the name is not the task's own.
         ids: a file of sample ids, or ``row-order``; by default ids are inside the file. They
             are those of the evaluation split, or of the whole data set.
     """
 
-    tasks: Words = ()
     columns: Mapping[str, str] = {}
     ids: str | None = None
 
@@ -61,10 +58,6 @@ class StoredPredictions(FileEntry, PredictionSource):
             key = self.columns.get(task, task)
             arrays.require_column(path, key)
             self._order(path, folder, data, key)
-
-    def takes(self, task: str) -> bool:
-        """Tasks that are not named are left out, where any are named."""
-        return not self.tasks or task in self.tasks
 
     def predictions(self, folder: Path, task: Task, data: DataSet) -> NDArray[Any]:
         """Read the outputs for a task; see ``PredictionSource``."""

@@ -149,15 +149,15 @@ def test_a_file_that_changes_under_way_is_refused(
 
     path = zoo / "features/net-2.npz"
     original = path.read_bytes()
-    extract = FeatureArrays.extract
+    read = FeatureArrays.read
 
     def meddle(self: Any, *arguments: Any, **options: Any) -> Any:
         if self.name == "net-2":
             path.write_bytes((zoo / "features/net-0.npz").read_bytes())
-        return extract(self, *arguments, **options)
+        return read(self, *arguments, **options)
 
     with monkeypatch.context() as meddling:
-        meddling.setattr(FeatureArrays, "extract", meddle)
+        meddling.setattr(FeatureArrays, "read", meddle)
         with pytest.raises(MachineError, match="'net-2' changed while it was at work"):
             run(experiment(zoo), backend="inline")
     path.write_bytes(original)

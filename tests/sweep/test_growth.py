@@ -110,6 +110,8 @@ def test_pairs_of_a_changed_experiment_are_those_of_a_fresh_one(
     pd.testing.assert_frame_equal(changed.pairs(), fresh.pairs(), atol=1e-6)
     order = ["task", "model", "seed", "half"]
     tables = [each.heads().sort_values(order, ignore_index=True) for each in (changed, fresh)]
+    # How many evaluations a head takes depends on the heads that are fitted with it.
+    tables = [table.drop(columns="iterations") for table in tables]
     pd.testing.assert_frame_equal(*tables, atol=1e-6)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from td_ray.errors import MachineError, WorkError, error_text
 from td_ray.extraction import extract_features
-from td_ray.features import Features, FeatureStore, features_key
+from td_ray.features import Features, FeatureStore, Pass, features_key
 from td_ray.files import Digest, DigestMemory
 from td_ray.head_kinds import HeadKind
 from td_ray.head_kinds.seeds import head_seed
@@ -273,51 +273,46 @@ def open_from_store(block: Block, experiment: Experiment, store: FeatureStore) -
 
     def open_features(key: str, data: DataSet) -> Features:
         if not store.valid(key):
-            extract_into(store, key, block.representation, data, experiment)
+            extract_into(store, key, block.passes[data.name], experiment)
         return store.open(key)
 
     return open_features
 
 
-def extract_into(
-    store: FeatureStore,
-    key: str,
-    representation: Representation,
-    data: DataSet,
-    experiment: Experiment,
-) -> None:
-    """Extract a representation's features on a data set into a store.
+def extract_into(store: FeatureStore, key: str, wanted: Pass, experiment: Experiment) -> None:
+    """Extract the features with a key into a store; those of the same pass with them.
 
     Raises:
         WorkError: whatever goes wrong with this model on this data.
     """
-    resources = experiment.resources
-    torch.set_num_threads(resources.cpus_per_trial)
-    layer = representation.layer
-    blocks = extract_features(
-        representation.model,
-        [layer],
-        data,
-        experiment.folder,
-        resources.device,
-        resources.batch_size,
-    )
-    features = (block[layer] for block in blocks)
-    unchanged = _unchanged(features, key, representation, data, experiment)
-    store.write(key, unchanged, representation, data)
+    torch.set_num_threads(experiment.resources.cpus_per_trial)
+    try:
+        errors = _run_pass(store, wanted, experiment)
+    except WorkError:
+        if len(wanted.keys) == 1:
+            raise
+        errors = _run_pass(store, wanted.alone(key), experiment)  # another layer may be to blame
+    for layer, error in errors.items():
+        if wanted.keys[layer] == key:
+            raise error
 
 
-def _unchanged(
-    blocks: Iterator[Features],
-    key: str,
-    representation: Representation,
-    data: DataSet,
-    experiment: Experiment,
-) -> Iterator[Features]:
-    """The blocks, refused at their end if the files are no longer those that the key names."""
-    yield from blocks
-    if features_key(representation, data, experiment.folder, _computed(experiment)) != key:
-        raise MachineError(_changed(representation))
+def _run_pass(store: FeatureStore, wanted: Pass, experiment: Experiment) -> Mapping[str, WorkError]:
+    """Extract what is missing of a pass; returns the errors of layers that gave no features."""
+    with store.writing(wanted) as arrays:
+        if not arrays.layers:
+            return {}
+        folder, resources = experiment.folder, experiment.resources
+        for block in extract_features(wanted, arrays.layers, arrays.start, folder, resources):
+            arrays.append(block)
+        digest = DigestMemory(experiment.cache_path).computed
+        for layer in arrays.layers:
+            representation = Representation(wanted.model, layer)
+            now = features_key(representation, wanted.data, experiment.folder, digest)
+            if now != wanted.keys[layer]:
+                raise MachineError(_changed(representation))
+        arrays.finish()
+        return arrays.errors
 
 
 def _computed(experiment: Experiment) -> Digest:

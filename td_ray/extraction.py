@@ -1,84 +1,195 @@
-"""From a model and a data set to features, block by block."""
+"""From a model and a data set to features, block by block, all layers in one pass.
+
+Inputs are read and prepared in a thread, ahead of the forward pass. Batches are as large as
+`resources.batch_size` says, or (``auto``) as suits the size of an input; one that does not fit in
+memory is halved, and so are those after it. Features in float32 do not depend on the size of a
+batch by more than 1e-5 of their largest entry, which is what rounding does.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from td_ray.errors import InputError, WorkError
+from td_ray.features import Pass
 from td_ray.files import one_line
-from td_ray.tasks import DataSet
-from td_ray.zoo import ArraySource, ModelSource, NetworkSource
+from td_ray.spec import Resources
+from td_ray.zoo import ArraySource, NetworkSource
 from td_ray.zoo.devices import find_device
 from td_ray.zoo.network import Block, Network
 
 Layers = dict[str, NDArray[np.float32]]
 """Features (rows, width) of a block of samples, by layer."""
 
+# Batches that are prepared ahead of the one that runs.
+AHEAD = 2
+# Bytes of inputs (as the data set holds them) in a batch, by device, and what bounds their number.
+# On a CPU larger ones leave the cache and are slower.
+AUTO_BYTES = {"cpu": 2**22, "cuda": 2**26}
+AUTO_ROWS = {"cpu": (8, 256), "cuda": (64, 4096)}
+
 
 def extract_features(
-    model: ModelSource,
-    layers: Sequence[str],
-    data: DataSet,
-    folder: Path,
-    device: str,
-    batch_size: int,
+    wanted: Pass, layers: Sequence[str], start: int, folder: Path, resources: Resources
 ) -> Iterator[Layers]:
-    """Yield a model's features at layers on a data set, block by block, from one pass.
+    """Yield a model's features at some layers of a pass, from a row on, block by block.
+
+    Args:
+        folder: where relative paths start.
 
     Raises:
         WorkError: whatever goes wrong with this model on this data.
     """
+    model, data = wanted.model, wanted.data
     try:
         if isinstance(model, ArraySource):
-            (layer,) = layers
-            for block in model.read(folder, data, layer):
-                yield {layer: block}
+            yield from _read_arrays(model, wanted, layers, start, folder)
         elif isinstance(model, NetworkSource):
-            network = model.load(folder, data, layers, find_device(device))
-            yield from run_network(network, data.inputs, batch_size, str(model.name))
+            device = find_device(resources.device)
+            network = model.load(folder, data, layers, device)
+            size = resources.batch_size
+            rows = auto_batch(data.inputs, device) if size == "auto" else size
+            yield from run_network(network, data.inputs, rows, wanted.who, start)
         else:
             raise WorkError(f"model '{model.name}' gives predictions, not features")
     except InputError as error:
         raise WorkError(str(error)) from None
 
 
-def run_network(network: Network, inputs: Block, batch_size: int, who: str) -> Iterator[Layers]:
-    """Yield the features of all inputs, batch by batch, in float32.
+def _read_arrays(
+    model: ArraySource, wanted: Pass, layers: Sequence[str], start: int, folder: Path
+) -> Iterator[Layers]:
+    files = [model.read(folder, wanted.data, layer) for layer in layers]
+    done = 0
+    for blocks in zip(*files, strict=True):
+        skipped = max(0, start - done)
+        done += len(blocks[0])
+        if done > start:
+            yield {x: block[skipped:] for x, block in zip(layers, blocks, strict=True)}
+
+
+def auto_batch(inputs: Block, device: str) -> int:
+    """How many inputs go through at once: the same for the same data, so that features are."""
+    if not len(inputs):
+        return 1
+    first = inputs[0:1]
+    size = np.asarray(first[0]).nbytes if isinstance(first, list) else first.nbytes
+    least, most = AUTO_ROWS[device]
+    return max(least, min(most, AUTO_BYTES[device] // max(1, size)))
+
+
+def run_network(
+    network: Network, inputs: Block, batch_size: int, who: str, start: int = 0
+) -> Iterator[Layers]:
+    """Yield the features of all inputs from a row on, batch by batch, in float32.
 
     Args:
         network: with the layers that are asked for.
         inputs: of n samples.
         batch_size: how many go through at once.
-        who: the model's name, for errors.
+        who: the model and the data set, for errors.
+        start: the first row.
 
     Raises:
         WorkError: the network raises on the data, or gives another number of rows.
     """
-    for start in range(0, len(inputs), batch_size):
-        block = inputs[start : start + batch_size]
-        found = _run(network, block, who)
-        for layer, values in found.items():
-            if len(values) != len(block):
-                raise WorkError(
-                    f"model '{who}' gives {len(values)} rows at layer '{layer}' "
-                    f"for {len(block)} samples"
-                )
-        yield found
+    loading = _Loading(network, inputs, batch_size, who, start)
+    with ThreadPoolExecutor(1, thread_name_prefix="prepare") as thread:
+        try:
+            while (batch := loading.next(thread)) is not None:
+                rows, prepared = batch
+                try:
+                    features = _forward(network, prepared)
+                except WorkError:
+                    raise
+                except Exception as error:
+                    del prepared
+                    if not _is_out_of_memory(error):
+                        raise loading.failure(rows, error) from None
+                    loading.halve(rows)
+                    continue
+                _check_rows(features, rows, who)
+                yield features
+        finally:
+            thread.shutdown(wait=False, cancel_futures=True)
 
 
-def _run(network: Network, block: Block, who: str) -> Layers:
-    try:
-        with torch.inference_mode():
-            features = network.forward(network.prepare(block))
-    except WorkError:
-        raise
-    except Exception as error:  # the network is somebody's code: it can raise anything
+def _forward(network: Network, prepared: Any) -> Layers:
+    with torch.inference_mode():
+        features = network.forward(prepared)
+        return {layer: values.float().cpu().numpy() for layer, values in features.items()}
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """On a CPU torch says so in words alone."""
+    in_words = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or in_words
+
+
+class _Loading:
+    """The batches that are being prepared, in order."""
+
+    def __init__(
+        self, network: Network, inputs: Block, batch_size: int, who: str, start: int
+    ) -> None:
+        self._network, self._inputs, self._who = network, inputs, who
+        self._size, self._next = batch_size, start
+        self._pending: deque[tuple[slice, Future[Any]]] = deque()
+
+    def next(self, thread: ThreadPoolExecutor) -> tuple[slice, Any] | None:
+        """The rows of the next batch and what the network takes; None after the last."""
+        while self._next < len(self._inputs) and len(self._pending) <= AHEAD:
+            rows = slice(self._next, min(self._next + self._size, len(self._inputs)))
+            self._pending.append((rows, thread.submit(self._prepare, rows)))
+            self._next = rows.stop
+        if not self._pending:
+            return None
+        rows, future = self._pending.popleft()
+        return rows, future.result()
+
+    def halve(self, rows: slice) -> None:
+        """Go back to the rows of a batch that was too large.
+
+        Raises:
+            WorkError: it held a single sample.
+        """
+        count = rows.stop - rows.start
+        if count == 1:
+            raise WorkError(f"{self._who}: memory does not suffice for a single sample")
+        while self._pending:
+            self._pending.pop()[1].cancel()
+        self._size, self._next = min(self._size, (count + 1) // 2), rows.start
+
+    def failure(self, rows: slice, error: Exception) -> WorkError:
+        """What the network, which is somebody's code, raised on a batch."""
+        block = self._inputs[rows]
         inputs = f"inputs of shape {block.shape}" if isinstance(block, np.ndarray) else "inputs"
         reason = f"{type(error).__name__}: {one_line(error)}"
-        raise WorkError(f"model '{who}' fails on {inputs}: {reason}") from None
-    return {layer: values.float().cpu().numpy() for layer, values in features.items()}
+        return WorkError(f"{self._who} fails on {inputs}: {reason}")
+
+    def _prepare(self, rows: slice) -> Any:
+        block = self._inputs[rows]
+        try:
+            with torch.inference_mode():  # a thread has modes of its own
+                return self._network.prepare(block)
+        except (WorkError, InputError):
+            raise
+        except Exception as error:
+            raise self.failure(rows, error) from None
+
+
+def _check_rows(features: Layers, rows: slice, who: str) -> None:
+    for layer, values in features.items():
+        if len(values) != rows.stop - rows.start:
+            raise WorkError(
+                f"{who} gives {len(values)} rows at layer '{layer}' "
+                f"for {rows.stop - rows.start} samples"
+            )

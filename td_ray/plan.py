@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, cast
 
 from td_ray import versions
-from td_ray.features import features_key
+from td_ray.features import Pass, features_key
 from td_ray.files import Digest, fingerprint
 from td_ray.head_kinds import HeadKind, SearchedKind
 from td_ray.resolve import Problem
@@ -68,9 +68,14 @@ class HeadUnit:
 
 @dataclass(frozen=True)
 class Block:
-    """The missing units of one representation on one data set; they share its features."""
+    """The missing units of one representation on one data set; they share its features.
+
+    Attributes:
+        passes: of its model, by the data set on which features are needed.
+    """
 
     units: tuple[HeadUnit, ...]
+    passes: Mapping[str, Pass]
 
     @property
     def representation(self) -> Representation:
@@ -210,7 +215,23 @@ def _blocks(units: Iterable[HeadUnit]) -> tuple[Block, ...]:
     grouped: dict[tuple[int, str], list[HeadUnit]] = defaultdict(list)
     for unit in units:
         grouped[unit.number, unit.task.spec.data].append(unit)
-    return tuple(Block(tuple(group)) for group in grouped.values())
+    passes = _passes(unit for group in grouped.values() for unit in group)
+    return tuple(
+        Block(tuple(group), passes[id(group[0].representation.model)]) for group in grouped.values()
+    )
+
+
+def _passes(units: Iterable[HeadUnit]) -> dict[int, dict[str, Pass]]:
+    """By model: the layers whose features are needed, one pass for each data set."""
+    passes: dict[int, dict[str, Pass]] = defaultdict(dict)
+    for unit in units:
+        model = unit.representation.model
+        data = {unit.task.spec.data: unit.task.data, **unit.task.evaluation}
+        for name, key in unit.features.items():
+            known = passes[id(model)].get(name, Pass(model, data[name], {}))
+            keys = {**known.keys, unit.representation.layer: str(key)}
+            passes[id(model)][name] = replace(known, keys=keys)
+    return passes
 
 
 def plan_tiles(plan: Plan, parts: Parts) -> list[Tile]:

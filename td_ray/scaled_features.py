@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from td_ray.errors import WorkError
 from td_ray.features import Features
 from td_ray.heads import ScaledRows, Scaling, fit_scaling
 from td_ray.memory import default_memory
@@ -34,6 +35,7 @@ class ScaledFeatures:
         self._device = torch.device(find_device(experiment.resources.device))
         self._memory = experiment.resources.memory or default_memory()
         self._raw: dict[str, Tensor] = {}
+        self._failed: dict[str, WorkError] = {}
         self._scalings: dict[tuple[str, str], Scaling] = {}
         self._training: dict[tuple[str, str], Tensor] = {}
 
@@ -46,8 +48,14 @@ class ScaledFeatures:
         data = {unit.task.spec.data: unit.task.data, **unit.task.evaluation}
         for name, dataset in data.items():
             key = str(unit.features[name])
+            if key in self._failed:  # the next unit of the block would meet the same
+                raise self._failed[key]
             if key not in self._raw:
-                self._raw[key] = torch.from_numpy(self._open(key, dataset))
+                try:
+                    self._raw[key] = torch.from_numpy(self._open(key, dataset))
+                except WorkError as error:
+                    self._failed[key] = error
+                    raise
 
     def width(self, unit: HeadUnit) -> int:
         """The width of the features, before scaling."""

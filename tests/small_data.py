@@ -9,8 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from td_ray.extraction import extract_features
+from td_ray.features import Pass
+from td_ray.spec import Resources
 from td_ray.tasks import DataSet
 from td_ray.tasks.dataset import DataSource, Samples
+from td_ray.zoo import ModelSource
 
 
 class InMemory(DataSource):
@@ -36,3 +40,14 @@ def dataset(
     training = np.arange(len(ids)) < len(ids) * 2 / 3
     source = InMemory(source="memory", name=name, stratify=inputs_are)
     return DataSet(name, samples, training, ~training, None, source)
+
+
+def extracted(
+    model: ModelSource, data: DataSet, folder: Path, *layers: str, batch: int = 4
+) -> dict[str, NDArray[np.float32]]:
+    """Features at layers, by one pass."""
+    wanted = Pass(model, data, dict.fromkeys(layers, ""))
+    resources = Resources(batch_size=batch, device="cpu")
+    blocks = list(extract_features(wanted, layers, 0, folder, resources))
+    assert all(block[x].dtype == np.float32 for block in blocks for x in layers)
+    return {x: np.concatenate([block[x] for block in blocks]) for x in layers}

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from small_data import dataset
+from small_data import dataset, extracted
 
 from td_ray.errors import WorkError
-from td_ray.extraction import extract_features
-from td_ray.features import Features, FeatureStore, features_key
+from td_ray.features import Features, FeatureStore, Pass, features_key
 from td_ray.files import sha256
 from td_ray.zoo import Representation
 from td_ray.zoo.checkpoints import Checkpoints
@@ -40,7 +39,10 @@ def store(tmp_path: Path) -> FeatureStore:
 
 
 def write(store: FeatureStore, key: str = "k", blocks: Any = (VALUES,)) -> None:
-    store.write(key, iter(blocks), representation(), DATA)
+    with store.writing(Pass(representation().model, DATA, {"output": key})) as arrays:
+        for block in blocks:
+            arrays.append({"output": block})
+        arrays.finish()
 
 
 def visible(folder: Path) -> list[str]:
@@ -79,7 +81,9 @@ def test_writing_into_an_open_array_does_not_change_the_file(store: FeatureStore
 def test_what_is_not_finite_names_its_sample(store: FeatureStore, tmp_path: Path, bad: Any) -> None:
     values = VALUES.copy()
     values[4, 1] = bad
-    with pytest.raises(WorkError, match=r"'net' on data set 'd': NaN or infinite.*sample 's4'"):
+    with pytest.raises(
+        WorkError, match=r"'net' on data set 'd': NaN or infinite.*'output', samples 's4'$"
+    ):
         write(store, blocks=[values[:3], values[3:]])
     assert visible(tmp_path / "features") == []
 
@@ -91,7 +95,7 @@ def test_what_is_not_finite_names_its_sample(store: FeatureStore, tmp_path: Path
         ([VALUES, VALUES[:1]], "features of 7 or more samples, and the data set has 6"),
         ([VALUES[:5], VALUES[:5]], "features of 10 or more samples"),
         ([], "features of 0 samples"),
-        ([VALUES[:3], VALUES[3:, :1]], r"width 3 at first, later of shape \(3, 1\)"),
+        ([VALUES[:3], VALUES[3:, :1]], r"width 3 at first, later of shape \(3, 1\): layer"),
         ([VALUES[:3], VALUES[3:, 0]], r"later of shape \(3,\)"),
     ],
 )
@@ -139,6 +143,81 @@ def test_a_killed_write_leaves_nothing_to_be_seen(store: FeatureStore, tmp_path:
     store.evict(())
     assert not leftover.exists()
     assert store.valid("k")
+
+
+LOST = f"""
+import os, signal, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+import test_features as t
+from td_ray.features import writing
+writing.SYNC_SECONDS = 0.0
+store = t.FeatureStore(Path(sys.argv[1]), 10**9)
+with store.writing(t.both()) as arrays:
+    arrays.append({{"output": t.VALUES[:2], "hidden": t.VALUES[:2, :1]}})
+    arrays.append({{"output": t.VALUES[2:4], "hidden": t.VALUES[2:4, :1]}})
+    writing.SYNC_SECONDS = 1e9
+    arrays.append({{"output": t.VALUES[4:5], "hidden": t.VALUES[4:5, :1]}})
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def both() -> Pass:
+    return Pass(representation().model, DATA, {"output": "k", "hidden": "h"})
+
+
+def test_a_killed_pass_is_gone_on_with_at_its_last_sync(
+    store: FeatureStore, tmp_path: Path
+) -> None:
+    lost = subprocess.run([sys.executable, "-c", LOST, str(tmp_path)], check=False)
+    assert lost.returncode == -9
+    assert not store.has("k")
+    with store.writing(both()) as arrays:
+        assert arrays.layers == ("hidden", "output")
+        assert arrays.start == 4  # the fifth was written, but not synced
+        arrays.append({"output": VALUES[4:], "hidden": VALUES[4:, :1]})
+        arrays.finish()
+    np.testing.assert_array_equal(store.open("k"), VALUES)
+    np.testing.assert_array_equal(store.open("h"), VALUES[:, :1])
+    fresh = FeatureStore(tmp_path / "fresh", 10**9)
+    write(fresh)
+    assert fresh.path("k").read_bytes() == store.path("k").read_bytes()
+    assert not [name for name in visible(tmp_path / "features") if name.startswith(".")]
+
+
+def test_a_journal_that_promises_more_than_there_is_is_not_believed(
+    store: FeatureStore, tmp_path: Path
+) -> None:
+    subprocess.run([sys.executable, "-c", LOST, str(tmp_path)], check=False)
+    file = tmp_path / "features/.k/entry/features.npy"
+    file.write_bytes(file.read_bytes()[:-40])
+    with store.writing(both()) as arrays:
+        assert arrays.start == 0
+        arrays.append({"output": VALUES, "hidden": VALUES[:, :1]})
+        arrays.finish()
+    np.testing.assert_array_equal(store.open("k"), VALUES)
+
+
+def test_a_pass_goes_on_without_a_layer_that_gives_no_features(store: FeatureStore) -> None:
+    broken = VALUES[:, :1].copy()
+    broken[2] = np.nan
+    with store.writing(both()) as arrays:
+        arrays.append({"output": VALUES[:3], "hidden": broken[:3]})
+        assert arrays.layers == ("output",)
+        arrays.append({"output": VALUES[3:], "hidden": broken[3:]})
+        arrays.finish()
+    assert store.valid("k")
+    assert not store.has("h")
+    assert "at layer 'hidden', samples 's2'" in str(arrays.errors["hidden"])
+
+
+def test_what_is_there_is_not_written_again(store: FeatureStore) -> None:
+    write(store)
+    with store.writing(both()) as arrays:
+        assert arrays.layers == ("hidden",)
+        arrays.append({"output": VALUES, "hidden": VALUES[:, :1]})
+        arrays.finish()
+    np.testing.assert_array_equal(store.open("h"), VALUES[:, :1])
 
 
 def damage(path: Path, how: str) -> None:
@@ -305,7 +384,7 @@ def test_key_is_not_known_where_a_digest_is_not(tmp_path: Path) -> None:
 
 def test_errors_of_extraction_are_the_units_own(tmp_path: Path) -> None:
     def extract(model: Any) -> None:
-        list(extract_features(model, ["output"], DATA, tmp_path, "cpu", 2))
+        extracted(model, DATA, tmp_path, "output")
 
     with pytest.raises(WorkError, match=r"f\.npy"):
         extract(FeatureArrays(source="features", path="f.npy", name="n"))
@@ -316,10 +395,12 @@ def test_errors_of_extraction_are_the_units_own(tmp_path: Path) -> None:
 def test_about_says_whose_features_they_are(store: FeatureStore, tmp_path: Path) -> None:
     write(store)
     about = json.loads((tmp_path / "features/k/about.json").read_text())
+    assert about.pop("seconds") >= 0
     assert about == {
         "model": "net",
         "layer": "output",
         "data": "d",
         "shape": [6, 3],
+        "samples": 6,
         "sha256": sha256(store.path("k")),
     }

@@ -21,7 +21,7 @@ class Resources(Frozen):
     gpus_per_trial: Annotated[float, Field(ge=0)] = 0.0
     gpus_per_extraction: Annotated[float, Field(ge=0)] = 0.0
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    batch_size: Annotated[int, Field(ge=1)] = 256
+    batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     memory: ByteSize | None = None
     cache: Path | None = None
     cache_size: ByteSize = ByteSize(50 * 2**30)

@@ -15,10 +15,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from td_ray.errors import MachineError, error_text
-from td_ray.features import FeatureStore
+from td_ray.features import FeatureStore, Pass
 from td_ray.spec import Experiment
-from td_ray.tasks import DataSet
-from td_ray.zoo import Representation
 
 
 @dataclass(frozen=True)
@@ -52,15 +50,13 @@ def with_share(experiment: Experiment, gpus: float) -> Experiment:
     return experiment.model_copy(update={"resources": cpu})
 
 
-def extract(
-    key: str, representation: Representation, data: DataSet, experiment: Experiment
-) -> Lease:
-    """Extract features into the store of this node."""
+def extract(key: str, wanted: Pass, experiment: Experiment) -> Lease:
+    """Extract features into the store of this node, and those of the same pass with them."""
     from td_ray.engine import extract_into
 
     store = FeatureStore(experiment.cache_path, experiment.resources.cache_size)
     try:
-        extract_into(store, key, representation, data, experiment)
+        extract_into(store, key, wanted, experiment)
     except (OSError, MachineError) as error:
         return Lease(key, str(error), "machine")
     except Exception as error:  # one model's trouble costs that model alone
@@ -83,16 +79,14 @@ class FeatureCache:
             num_cpus=0, num_gpus=resources.gpus_per_extraction, scheduling_strategy=here
         )
 
-    async def lease(self, key: str, representation: Representation, data: DataSet) -> Lease:
+    async def lease(self, key: str, wanted: Pass) -> Lease:
         """Have an array on this node, made once however many ask, and hold it."""
         self._leases[key] += 1
-        async with self._making[key]:
+        async with self._making[wanted.who]:
             if await asyncio.to_thread(self._store.valid, key):
                 return Lease(key)
             try:
-                lease: Lease = await self._extract.remote(
-                    key, representation, data, self._experiment
-                )
+                lease: Lease = await self._extract.remote(key, wanted, self._experiment)
             except ray.exceptions.RayError as lost:
                 text = f"the process that extracted features was lost: {lost}"
                 lease = Lease(key, text)

@@ -80,7 +80,7 @@ class Leases:
     """The features that one block holds on this node."""
 
     def __init__(self, block: Block, experiment: Experiment) -> None:
-        self._representation = block.representation
+        self._passes = block.passes
         self._store = FeatureStore(experiment.cache_path, experiment.resources.cache_size)
         node = ray.get_runtime_context().get_node_id()
         self._cache = ray.get_actor(actor_name(node))
@@ -93,7 +93,7 @@ class Leases:
             WorkError: they could not be extracted.
             MachineError: the same, for no fault of the model.
         """
-        lease: Lease = ray.get(self._cache.lease.remote(key, self._representation, data))
+        lease: Lease = ray.get(self._cache.lease.remote(key, self._passes[data.name]))
         if lease.error is not None:
             raise (MachineError if lease.blame == "machine" else WorkError)(lease.error)
         self._held.append(key)

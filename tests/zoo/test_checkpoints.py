@@ -15,11 +15,10 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors.torch import save_file
-from small_data import dataset
+from small_data import dataset, extracted
 from torch import nn
 
 from td_ray.errors import InputError, WorkError
-from td_ray.extraction import extract_features
 from td_ray.files import sha256
 from td_ray.zoo.checkpoints import Checkpoints
 from td_ray.zoo.factories import find_factory
@@ -54,8 +53,7 @@ def model(folder: Path, **entry: Any) -> Checkpoints:
 
 
 def features(folder: Path, layer: str = "output", **entry: Any) -> NDArray[np.float32]:
-    blocks = extract_features(model(folder, **entry), [layer], DATA, folder, "cpu", 4)
-    return np.concatenate([block[layer] for block in blocks])
+    return extracted(model(folder, **entry), DATA, folder, layer)[layer]
 
 
 def expected(module: nn.Module) -> NDArray[np.float32]:

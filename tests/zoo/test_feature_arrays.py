@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from small_data import dataset
+from small_data import dataset, extracted
 
 from td_ray.errors import InputError, WorkError
-from td_ray.extraction import extract_features
 from td_ray.files import sha256
 from td_ray.zoo import feature_arrays as module
 from td_ray.zoo.feature_arrays import FeatureArrays
@@ -24,10 +23,7 @@ def model(folder: Path, **entry: Any) -> FeatureArrays:
 
 
 def features(folder: Path, **entry: Any) -> NDArray[np.float32]:
-    found = extract_features(model(folder, **entry), ["output"], DATA, folder, "cpu", 2)
-    blocks = [block["output"] for block in found]
-    assert all(block.dtype == np.float32 for block in blocks)
-    return np.concatenate(blocks)
+    return extracted(model(folder, **entry), DATA, folder, "output")["output"]
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int16, np.uint8])
@@ -73,7 +69,7 @@ def test_planning_finds_other_samples_and_missing_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="features: no file at"):
         found.check(tmp_path, DATA, ["r"])
     with pytest.raises(WorkError):
-        list(extract_features(found, ["output"], DATA, tmp_path, "cpu", 2))
+        extracted(found, DATA, tmp_path, "output")
 
 
 def test_identity(tmp_path: Path) -> None:

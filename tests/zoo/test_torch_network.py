@@ -32,7 +32,7 @@ def features(
     device: str = "cpu",
 ) -> NDArray[np.float32]:
     network = TorchNetwork(module, [layer], prepare=as_float, device=find_device(device), who="m")
-    blocks = [block[layer] for block in run_network(network, inputs, batch, "m")]
+    blocks = [block[layer] for block in run_network(network, inputs, batch, "model 'm'")]
     assert all(block.dtype == np.float32 and block.ndim == 2 for block in blocks)
     return np.concatenate(blocks)
 

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from small_data import dataset
+from small_data import dataset, extracted
 
 from td_ray.errors import InputError, WorkError
-from td_ray.extraction import extract_features
 from td_ray.files import sha256
 from td_ray.zoo.torchvision_models import Torchvision, _as_images
 
@@ -34,9 +33,7 @@ def expand(cache: Path, **entry: Any) -> list[Torchvision]:
 
 def extract(model: Torchvision, images: NDArray[Any]) -> NDArray[np.float32]:
     data = dataset([str(row) for row in range(len(images))], images)
-    layer = model.default_layer
-    blocks = extract_features(model, [layer], data, Path(), "cpu", 4)
-    return np.concatenate([block[layer] for block in blocks])
+    return extracted(model, data, Path(), model.default_layer)[model.default_layer]
 
 
 def test_globs_and_lists(cache: Path) -> None:

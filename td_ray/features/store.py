@@ -1,11 +1,4 @@
-"""The feature cache: one array per (model, layer, data set), found by its content.
-
-    CACHE/features/<key>/features.npy     (samples, width) float32, rows in the data set's order
-    CACHE/features/<key>/about.json       whose features, their size, the SHA-256 of their bytes
-
-The key is a fingerprint of all that decides the values. An entry is written beside its place and
-renamed into it, so that it is whole or not there. Readers map it; nothing is copied per process.
-"""
+"""Where feature arrays are kept, and for how long."""
 
 from __future__ import annotations
 
@@ -14,8 +7,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Collection, Iterable
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from td_ray import versions
 from td_ray.errors import WorkError
-from td_ray.files import Digest, fingerprint, sha256, write_json
-from td_ray.tasks import DataSet
-from td_ray.zoo import NetworkSource, Representation
+from td_ray.features.keys import Pass
+from td_ray.features.writing import Writing, workplace
+from td_ray.files import sha256
 
 Features = NDArray[np.float32]
 
@@ -35,23 +27,6 @@ WEEK = 7 * 24 * 3600.0
 
 _DAMAGED = (ValueError, KeyError, TypeError, IndexError)
 """What reading a damaged ``about.json`` may raise."""
-
-
-def features_key(
-    representation: Representation, data: DataSet, folder: Path, digest: Digest
-) -> str | None:
-    """Return the fingerprint of a representation's features on a data set; None if not known."""
-    source = representation.model
-    identity = source.identity(folder, data.name, representation.layer, digest)
-    inputs = None
-    if isinstance(source, NetworkSource):
-        inputs = data.source.inputs_identity(folder, digest)
-        if inputs is None and data.samples.inputs is not None:
-            return None
-    if identity is None:
-        return None
-    kind = [source.source, representation.layer, "float32"]
-    return fingerprint([versions.FEATURES, kind, identity, inputs, data.ids_digest])
 
 
 @dataclass(frozen=True)
@@ -104,37 +79,41 @@ class FeatureStore:
         self._verified.add(key)
         return True
 
-    def write(
-        self, key: str, blocks: Iterable[Features], representation: Representation, data: DataSet
-    ) -> None:
-        """Write an array block by block.
+    @contextmanager
+    def writing(self, wanted: Pass) -> Iterator[Writing]:
+        """Arrays of a pass, those that are not there yet; others who write them are waited for.
 
-        Raises:
-            WorkError: NaN or infinite values, or another number of rows than the data set has.
+        What is left unfinished by a process that was lost is gone on with.
         """
-        self._root.mkdir(parents=True, exist_ok=True)
-        place = Path(tempfile.mkdtemp(dir=self._root, prefix=f".{key}."))
-        try:
-            who = f"model '{representation.model_name}' on data set '{data.name}'"
-            shape = _write_blocks(place / "features.npy", blocks, data, who)
-            about = {
-                "model": representation.model_name,
-                "layer": representation.layer,
-                "data": data.name,
-                "shape": shape,
-                "sha256": sha256(place / "features.npy"),
-            }
-            write_json(place / "about.json", about)
-            place.chmod(0o755)  # a temporary folder is its owner's alone; the cache is shared
-            if not self.has(key):
-                self.remove(key)  # what is left of an entry that lost one of its files
+        with ExitStack() as held:
+            places = {}
+            for layer, key in sorted(wanted.keys.items(), key=lambda item: item[1]):
+                place = held.enter_context(workplace(self._root, key))
+                if self.valid(key):
+                    shutil.rmtree(place, ignore_errors=True)
+                else:
+                    places[layer] = place
+            writing = Writing(wanted, places)
             try:
-                place.rename(self._root / key)
-            except OSError:
-                if not self.has(key):  # else another process wrote the same bytes first
-                    raise
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
+                yield writing
+                if writing.finished:
+                    for layer, entry in writing.entries():
+                        self._keep(wanted.keys[layer], entry)
+            except WorkError:
+                writing.discard()  # the model's own trouble would come again
+                raise
+            finally:
+                writing.close()
+
+    def _keep(self, key: str, entry: Path) -> None:
+        """Move a whole entry to its place."""
+        if not self.has(key):
+            self.remove(key)  # what is left of an entry that lost one of its files
+        try:
+            entry.rename(self._root / key)
+        except OSError:
+            if not self.has(key):  # else another process wrote the same bytes first
+                raise
 
     def open(self, key: str) -> Features:
         """Map an array; pages are shared between processes, writes stay private."""
@@ -190,36 +169,6 @@ class FeatureStore:
         """Drop what killed processes left half written a week ago or earlier."""
         for place in self._root.glob(".*"):
             with suppress(OSError):
-                newest = max(file.stat().st_mtime for file in (place, *place.iterdir()))
+                newest = max(file.stat().st_mtime for file in (place, *place.rglob("*")))
                 if newest < time.time() - WEEK:
                     shutil.rmtree(place, ignore_errors=True)
-
-
-def _write_blocks(path: Path, blocks: Iterable[Features], data: DataSet, who: str) -> list[int]:
-    """Write blocks of rows into one npy file; returns its shape."""
-    done, width = 0, 0
-    with path.open("wb") as file:
-        for block in blocks:
-            if not done:
-                width = block.shape[1]
-                header = {"descr": "<f4", "fortran_order": False, "shape": (data.n, width)}
-                np.lib.format.write_array_header_1_0(file, header)
-            if block.ndim != 2 or block.shape[1] != width:
-                raise WorkError(
-                    f"{who}: features of width {width} at first, later of shape {block.shape}"
-                )
-            bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
-            if len(bad):
-                row = done + int(bad[0])
-                id_ = data.ids[row] if row < data.n else row
-                raise WorkError(f"{who}: NaN or infinite features, first at sample '{id_}'")
-            done += len(block)
-            if done > data.n:
-                break
-            file.write(np.ascontiguousarray(block, dtype="<f4").data)
-        file.flush()
-        os.fsync(file.fileno())
-    if done != data.n:
-        count = f"{done} or more" if done > data.n else str(done)
-        raise WorkError(f"{who}: features of {count} samples, and the data set has {data.n}")
-    return [done, width]

@@ -8,6 +8,7 @@ batch by more than 1e-5 of their largest entry, which is what rounding does.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,7 +30,8 @@ from td_ray.zoo.network import Block, Network
 Layers = dict[str, NDArray[np.float32]]
 """Features (rows, width) of a block of samples, by layer."""
 
-# Batches that are prepared ahead of the one that runs.
+# Batches that are prepared ahead of the one that runs, by a thread, where a core is left for it.
+# Where the forward pass has all cores, two would share one, and the pass was slower by a tenth.
 AHEAD = 2
 # Bytes of inputs (as the data set holds them) in a batch, by device, and what bounds their number.
 # On a CPU larger ones leave the cache and are slower.
@@ -143,13 +145,16 @@ class _Loading:
         self._network, self._inputs, self._who = network, inputs, who
         self._size, self._next = batch_size, start
         self._pending: deque[tuple[slice, Future[Any]]] = deque()
+        self._ahead = AHEAD if torch.get_num_threads() < (os.cpu_count() or 1) else 0
 
     def next(self, thread: ThreadPoolExecutor) -> tuple[slice, Any] | None:
         """The rows of the next batch and what the network takes; None after the last."""
-        while self._next < len(self._inputs) and len(self._pending) <= AHEAD:
+        while self._next < len(self._inputs) and len(self._pending) <= self._ahead:
             rows = slice(self._next, min(self._next + self._size, len(self._inputs)))
-            self._pending.append((rows, thread.submit(self._prepare, rows)))
             self._next = rows.stop
+            if not self._ahead:
+                return rows, self._prepare(rows)
+            self._pending.append((rows, thread.submit(self._prepare, rows)))
         if not self._pending:
             return None
         rows, future = self._pending.popleft()

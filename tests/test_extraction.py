@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,16 @@ def test_rows_come_in_order_from_any_start(batch: int, start: int) -> None:
     np.testing.assert_array_equal(found["sum"][:, 0], INPUTS[start:].sum(1))
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.skipif(os.cpu_count() == 1, reason="no core is left for another thread")
 def test_inputs_are_prepared_ahead_in_another_thread_and_no_further() -> None:
     network = Doubling(wait=0.02)
     blocks = run_network(network, INPUTS, 2, "model 'm'")
@@ -90,6 +101,7 @@ OUT_OF_MEMORY = [
 ]
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("error", OUT_OF_MEMORY)
 @pytest.mark.parametrize("limit", [1, 3, 5])
 def test_batches_are_halved_until_they_fit(error: Exception, limit: int) -> None:
@@ -98,6 +110,17 @@ def test_batches_are_halved_until_they_fit(error: Exception, limit: int) -> None
     # once it is known what fits, nothing larger is tried
     fits = next(number for number, size in enumerate(network.batches) if size <= limit)
     assert max(network.batches[fits:]) <= limit
+
+
+def test_a_forward_pass_with_all_cores_prepares_its_inputs_itself() -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
+    try:
+        network = Doubling()
+        collect(network)
+    finally:
+        torch.set_num_threads(threads)
+    assert network.threads == {threading.current_thread().name}
 
 
 def test_memory_that_does_not_suffice_for_one_sample() -> None:

@@ -34,7 +34,7 @@ def run_benchmarks(
     minutes: float = 8.0,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Findings:
-    """Run "heads", "pairs" or "all".
+    """Run "features", "heads", "pairs" or "all".
 
     Args:
         name: which.
@@ -46,15 +46,18 @@ def run_benchmarks(
     Raises:
         InputError: no such benchmark, or features that cannot be used.
     """
+    from td_ray.bench import features as extraction
     from td_ray.bench import heads, pairs
     from td_ray.bench.measure import matmul_flops
     from td_ray.errors import InputError
     from td_ray.registry import closest
 
-    known = ("heads", "pairs", "all")
+    known = ("features", "heads", "pairs", "all")
     if name not in known:
         raise InputError(f"no benchmark is called '{name}': {closest(name, known)}")
     found = Findings(machine(), [], [])
+    if name in ("features", "all"):
+        found.rows.extend(extraction.run(progress))
     if name in ("heads", "all"):
         files = heads.feature_files(features)
         peak_flops = matmul_flops()

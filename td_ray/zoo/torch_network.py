@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from td_ray.errors import WorkError
 from td_ray.registry import closest
@@ -46,6 +47,7 @@ class TorchNetwork(Network):
         self._module = module.to(self._place).eval()
         self._layers, self._prepare, self._who = tuple(layers), prepare, who
         self._seen: dict[str, Any] = {}
+        self._hooks: list[RemovableHandle] = []
         for layer in self._layers:
             self._watch(layer)
 
@@ -60,6 +62,11 @@ class TorchNetwork(Network):
             self._seen["output"] = self._module(batch.to(self._place))
         return {layer: self._features(layer) for layer in self._layers}
 
+    def close(self) -> None:
+        """Take the hooks off; the module is as it was."""
+        for hook in self._hooks:
+            hook.remove()
+
     def _features(self, layer: str) -> Tensor:
         if layer not in self._seen:
             raise WorkError(
@@ -73,7 +80,8 @@ class TorchNetwork(Network):
         if layer == "penultimate":
             # the last one that runs: others may be defined after it
             for linear in _linears(self._module, self._who):
-                linear.register_forward_pre_hook(self._keep_input, with_kwargs=True)
+                hook = linear.register_forward_pre_hook(self._keep_input, with_kwargs=True)
+                self._hooks.append(hook)
             return
         modules = dict(self._module.named_modules())
         if layer not in modules or not layer:
@@ -83,7 +91,7 @@ class TorchNetwork(Network):
         def keep_output(_: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
             self._seen[layer] = _copy(output)
 
-        modules[layer].register_forward_hook(keep_output)
+        self._hooks.append(modules[layer].register_forward_hook(keep_output))
 
     def _keep_input(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         self._seen["penultimate"] = _copy(arguments[0] if arguments else named["input"])

@@ -35,7 +35,11 @@ def test_one_bad_model_costs_its_own_rows(zoo: Path) -> None:
     failures = results.failures()
     assert failures["model"].unique().tolist() == ["net-9"]
     assert set(failures["stage"]) == {"features"}
-    assert failures["error"].str.contains("NaN or infinite features at layer 'output', samples 's007'").all()
+    assert (
+        failures["error"]
+        .str.contains("NaN or infinite features at layer 'output', samples 's007'")
+        .all()
+    )
     assert len(results.pairs()) == 2 * 6
     with pytest.warns(PartialMatrixWarning, match="4 of 10 pairs"):
         matrix = results.matrix("species")

@@ -6,10 +6,13 @@
         factory: my_networks:build          # a module beside the experiment, or installed
         arguments: {width: 64}
 
-The factory is called with ``arguments`` and returns a ``torch.nn.Module``; see
+The factory is called with ``arguments`` and returns a ``torch.nn.Module``. Inputs reach it as
+float32, unless it has a method ``prepare(block)`` that turns a block of inputs (an array, or a list
+where they differ in size) into the tensor that ``forward`` takes; threads may call it. See
 ``td_ray.zoo.factories`` for what its module may import. It is the only code that an experiment
 names; weights are read as data (safetensors, or ``torch.load`` with ``weights_only=True``),
-never as code.
+never as code. They may lie under ``state_dict``, ``model_state_dict`` or ``model`` in the file, and
+be named as ``torch.compile`` and data-parallel training name them.
 """
 
 from __future__ import annotations
@@ -28,6 +31,9 @@ from td_ray.tasks import DataSet
 from td_ray.zoo.factories import find_factory
 from td_ray.zoo.file_entry import FileEntry
 from td_ray.zoo.source import NetworkSource
+
+WRAPPERS = ("_orig_mod.module.", "module._orig_mod.", "_orig_mod.", "module.")
+"""What ``torch.compile`` and data-parallel training put before every name."""
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -75,12 +81,13 @@ class Checkpoints(FileEntry, NetworkSource):
         from td_ray.zoo.torch_network import TorchNetwork
 
         module = self._module(folder, data)
-        return TorchNetwork(module, layers, prepare=_as_float, device=device, who=str(self.name))
+        prepare = getattr(module, "prepare", _as_float)
+        return TorchNetwork(module, layers, prepare=prepare, device=device, who=str(self.name))
 
     def _module(self, folder: Path, data: DataSet) -> nn.Module:
         module = find_factory(self.factory, folder).build(self.arguments, folder)
         path = self.file(folder, data.name)
-        weights = _read_weights(path)
+        weights = _without_wrapper(_read_weights(path), module)
         try:
             module.load_state_dict(weights)
         except Exception as error:  # modules may load their state as they like
@@ -117,10 +124,23 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
             f"checkpoint {path} is not a plain state dict: {one_line(error, 160)}; "
             "save module.state_dict(), best as safetensors"
         ) from None
-    weights = weights.get("state_dict", weights) if isinstance(weights, dict) else weights
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(weights, dict) and isinstance(weights.get(key), dict):
+            weights = weights[key]
     if not isinstance(weights, dict):
         raise WorkError(f"checkpoint {path} holds a {type(weights).__name__}, not a state dict")
     for name in weights:
         if not isinstance(name, str):
             raise WorkError(f"checkpoint {path} is no state dict: it has the key {name!r}")
+    return weights
+
+
+def _without_wrapper(weights: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """Names as they were before training wrapped the module, if only these fit."""
+    known = module.state_dict().keys()
+    for prefix in WRAPPERS:
+        if weights and all(name.startswith(prefix) for name in weights):
+            names = {name.removeprefix(prefix): value for name, value in weights.items()}
+            if not known & weights.keys() and known & names.keys():
+                weights = names
     return weights

@@ -75,6 +75,46 @@ def test_a_state_dict_inside_a_training_checkpoint(folder: Path) -> None:
     np.testing.assert_allclose(features(folder), expected(network()), rtol=1e-6)
 
 
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model"])
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
+def test_names_that_training_has_changed(folder: Path, key: str, prefix: str) -> None:
+    whole = features(folder)
+    renamed = {prefix + name: value for name, value in network().state_dict().items()}
+    torch.save({"epoch": 3, key: renamed}, folder / "a.pt")
+    np.testing.assert_array_equal(features(folder), whole)
+
+
+def test_a_prefix_that_belongs_to_the_network_stays(folder: Path) -> None:
+    (folder / "nets.py").write_text(
+        FACTORY.replace("return ", "whole = nn.Module(); whole.module = ")
+        + "    whole.forward = whole.module.forward\n    return whole\n"
+    )
+    named = {f"module.{name}": value for name, value in network().state_dict().items()}
+    torch.save(named, folder / "a.pt")
+    assert features(folder).shape == (6, 2)
+
+
+PREPARING = """
+import torch
+class Texts(torch.nn.Linear):
+    def prepare(self, block):
+        return torch.tensor([[float(len(text)), 1.0] for text in block])
+def build():
+    return Texts(2, 3)
+"""
+
+
+def test_a_module_may_prepare_its_inputs(tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(PREPARING)
+    module = torch.nn.Linear(2, 3)
+    torch.save(module.state_dict(), tmp_path / "a.pt")
+    texts = ["one", "three", "seven", "a", "", "bb"]
+    found = extracted(model(tmp_path), dataset(IDS, np.array(texts)), tmp_path, "output")
+    with torch.inference_mode():
+        expected = module(torch.tensor([[float(len(text)), 1.0] for text in texts]))
+    np.testing.assert_allclose(found["output"], expected, rtol=1e-6)
+
+
 def test_arguments_reach_the_factory(folder: Path) -> None:
     torch.save(network(5).state_dict(), folder / "a.pt")
     assert features(folder, "penultimate", arguments={"width": 5}).shape == (6, 5)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from td_ray.errors import InputError, WorkError
 from td_ray.files import one_line
 from td_ray.tasks import DataSet
+from td_ray.tasks.inputs import Block, Inputs
 from td_ray.zoo import ArraySource, ModelSource, NetworkSource
 from td_ray.zoo.devices import find_device
-from td_ray.zoo.network import Block, Network
+from td_ray.zoo.network import Network
 
 Layers = dict[str, NDArray[np.float32]]
 """Features (rows, width) of a block of samples, by layer."""
@@ -47,7 +48,7 @@ def extract_features(
         raise WorkError(str(error)) from None
 
 
-def run_network(network: Network, inputs: Block, batch_size: int, who: str) -> Iterator[Layers]:
+def run_network(network: Network, inputs: Inputs, batch_size: int, who: str) -> Iterator[Layers]:
     """Yield the features of all inputs, batch by batch, in float32.
 
     Args:

@@ -23,9 +23,10 @@ from td_ray.errors import InputError, WorkError
 from td_ray.features import Pass
 from td_ray.files import one_line
 from td_ray.spec import Resources
+from td_ray.tasks.inputs import Inputs
 from td_ray.zoo import ArraySource, NetworkSource
 from td_ray.zoo.devices import find_device
-from td_ray.zoo.network import Block, Network
+from td_ray.zoo.network import Network
 
 Layers = dict[str, NDArray[np.float32]]
 """Features (rows, width) of a block of samples, by layer."""
@@ -78,7 +79,7 @@ def _read_arrays(
             yield {x: block[skipped:] for x, block in zip(layers, blocks, strict=True)}
 
 
-def auto_batch(inputs: Block, device: str) -> int:
+def auto_batch(inputs: Inputs, device: str) -> int:
     """How many inputs go through at once: the same for the same data, so that features are."""
     if not len(inputs):
         return 1
@@ -89,7 +90,7 @@ def auto_batch(inputs: Block, device: str) -> int:
 
 
 def run_network(
-    network: Network, inputs: Block, batch_size: int, who: str, start: int = 0
+    network: Network, inputs: Inputs, batch_size: int, who: str, start: int = 0
 ) -> Iterator[Layers]:
     """Yield the features of all inputs from a row on, batch by batch, in float32.
 
@@ -140,7 +141,7 @@ class _Loading:
     """The batches that are being prepared, in order."""
 
     def __init__(
-        self, network: Network, inputs: Block, batch_size: int, who: str, start: int
+        self, network: Network, inputs: Inputs, batch_size: int, who: str, start: int
     ) -> None:
         self._network, self._inputs, self._who = network, inputs, who
         self._size, self._next = batch_size, start

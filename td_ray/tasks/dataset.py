@@ -17,6 +17,7 @@ from td_ray.files import Digest, fingerprint
 from td_ray.registry import closest
 from td_ray.spec import DataEntry
 from td_ray.tasks import splits
+from td_ray.tasks.inputs import Inputs
 from td_ray.tasks.text import as_text
 
 
@@ -27,12 +28,13 @@ class Samples:
     Attributes:
         ids: (n,) distinct strings.
         columns: named arrays of n values each; text may be objects.
-        inputs: gives the (n, ...) array that models take, or None where there is none.
+        inputs: opens what models take, or None where there is nothing. It is pickled to where
+            models run: a function or a ``functools.partial``, with paths and not with data.
     """
 
     ids: NDArray[np.str_]
     columns: Mapping[str, NDArray[Any]]
-    inputs: Callable[[], NDArray[Any]] | None = None
+    inputs: Callable[[], Inputs] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class DataSet:
         """Identity of the evaluation split's ids and their order, which predictions follow."""
         return fingerprint(self.evaluation_ids.tolist())
 
-    def require_inputs(self) -> Callable[[], NDArray[Any]]:
+    def require_inputs(self) -> Callable[[], Inputs]:
         """Return what reads the inputs.
 
         Raises:
@@ -124,19 +126,19 @@ class DataSet:
         return self.samples.inputs
 
     @cached_property
-    def inputs(self) -> NDArray[Any]:
-        """The (n, ...) array that models take.
+    def inputs(self) -> Inputs:
+        """What models take, one per sample; slices of it are blocks.
 
         Raises:
             InputError: the source has no inputs, or not one per sample.
         """
-        array = self.require_inputs()()
-        if len(array) != self.n:
+        inputs = self.require_inputs()()
+        if len(inputs) != self.n:
             raise InputError(
-                f"data set '{self.name}': {len(array)} inputs for {self.n} samples; "
+                f"data set '{self.name}': {len(inputs)} inputs for {self.n} samples; "
                 "both must have one row per sample"
             )
-        return array
+        return inputs
 
 
 class DataSource(DataEntry, ABC):

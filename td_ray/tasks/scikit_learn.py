@@ -7,6 +7,7 @@ data:
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -37,12 +38,16 @@ class ScikitLearn(DataSource):
         return Samples(
             ids=np.arange(len(target)).astype(str),
             columns={column: target},
-            inputs=lambda: _arrays(self.dataset, cache)["inputs"],
+            inputs=partial(_inputs, self.dataset, cache),
         )
 
     def inputs_identity(self, folder: Path, digest: Digest) -> Any:
         """The name and scikit-learn's version: the arrays are part of the library."""
         return [self.dataset, version("scikit-learn")]
+
+
+def _inputs(name: str, cache: Path) -> NDArray[Any]:
+    return _arrays(name, cache)["inputs"]
 
 
 def _arrays(name: str, cache: Path) -> dict[str, NDArray[Any]]:

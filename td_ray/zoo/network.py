@@ -5,11 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-from numpy.typing import NDArray
 from torch import Tensor
 
-Block = NDArray[Any] | list[Any]
-"""Inputs of some samples: an array, or a list where they differ in size (images, texts)."""
+from td_ray.tasks.inputs import Block
 
 
 class Network(ABC):

@@ -16,7 +16,8 @@ from torch.utils.hooks import RemovableHandle
 
 from td_ray.errors import WorkError
 from td_ray.registry import closest
-from td_ray.zoo.network import Block, Network
+from td_ray.tasks.inputs import Block
+from td_ray.zoo.network import Network
 
 Prepare = Callable[[Block], Any]
 

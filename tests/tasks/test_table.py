@@ -12,6 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from td_ray.errors import InputError
+from td_ray.files import sha256
 from td_ray.tasks.dataset import DataSet
 from td_ray.tasks.table import Table
 from td_ray.tasks.text import as_text
@@ -21,8 +22,8 @@ def load(folder: Path, path: str, **options: Any) -> DataSet:
     return Table(source="table", name="d", path=path, **options).load(folder, folder / "cache")
 
 
-def load_csv(folder: Path, text: str | bytes, **options: Any) -> DataSet:
-    (folder / "t.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+def load_csv(folder: Path, content: str | bytes, **options: Any) -> DataSet:
+    (folder / "t.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     return load(folder, "t.csv", **options)
 
 
@@ -254,3 +255,41 @@ def test_digests_of_ids_and_split(tmp_path: Path) -> None:
     assert loaded(rows, split={"seed": 1}).split_digest != first.split_digest
     assert loaded(rows, stratify=None).split_digest != first.split_digest
     assert loaded(rows[1:]).split_digest != first.split_digest
+
+
+def test_a_column_of_texts_as_inputs(tmp_path: Path) -> None:
+    text = "id\treview\ty\na\tgood, very\t1\nb\t17\t0\nc\t\t1\n"
+    (tmp_path / "t.tsv").write_text(text)
+    data = load(tmp_path, "t.tsv", text="review")
+    assert data.inputs[0:2] == ["good, very", "17"]
+    assert data.inputs[2:3] == [""]
+    assert data.column("y", "task").tolist() == [1, 0, 1]
+    assert data.column("review", "task").tolist() == ["good, very", "17", ""]
+    data = load_parquet(tmp_path, {"id": [1, 2, 3], "words": ["x", "y", "z"]}, text="words")
+    assert data.inputs[1:3] == ["y", "z"]
+
+
+def test_identity_of_texts(tmp_path: Path) -> None:
+    def identity(review: str, **options: Any) -> Any:
+        (tmp_path / "t.csv").write_text(f"id,one,two\na,x,y\nb,{review},y\n")
+        table = Table(source="table", name="d", path="t.csv", **options)
+        return table.inputs_identity(tmp_path, sha256)
+
+    assert identity("x", text="one") == identity("x", text="one")
+    assert identity("x", text="one") != identity("y", text="one")
+    assert identity("x", text="one") != identity("x", text="two")
+    assert identity("x") is None
+    table = Table(source="table", name="d", path="t.csv", text="one")
+    assert table.inputs_identity(tmp_path, lambda path: None) is None
+
+
+def test_texts_that_cannot_be_read(tmp_path: Path) -> None:
+    text = "id,review\na,x\nb,y\nc,z\n"
+    with pytest.raises(InputError, match=r"t\.csv has no column 'reviews' of texts: did you mean"):
+        load_csv(tmp_path, text, text="reviews")
+    with pytest.raises(ValueError, match="either 'inputs' or 'text'"):
+        Table(source="table", name="d", path="t.csv", text="review", inputs="i.npy")
+    with pytest.raises(InputError, match=r"the text in row 1 .* of column 'review' is missing"):
+        load_parquet(tmp_path, {"id": [1, 2, 3], "review": ["x", None, "z"]}, text="review")
+    with pytest.raises(InputError, match=r"the text in row 0 .* of column 'review' is 4"):
+        load_parquet(tmp_path, {"id": [1, 2, 3], "review": [4, 5, 6]}, text="review")

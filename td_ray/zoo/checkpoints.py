@@ -38,7 +38,8 @@ WRAPPERS = ("_orig_mod.module.", "module._orig_mod.", "_orig_mod.", "module.")
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from td_ray.zoo.network import Block, Network
+    from td_ray.tasks.inputs import Block
+    from td_ray.zoo.network import Network
 
 
 @MODEL_SOURCES.register("checkpoints")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from td_ray.errors import InputError, PartialMatrixWarning, TdRayError
+from td_ray.errors import InputError, PartialMatrixWarning, RunError, TdRayError
 from td_ray.files import DigestMemory
 from td_ray.spec import Experiment, default_cache
 
@@ -153,6 +153,8 @@ def matrix(
     output: Annotated[Path | None, typer.Option(help="A file; needed for parquet.")] = None,
 ) -> None:
     """Print a matrix with the noise floor beside it."""
+    from td_ray.terminal import matrix_text, prepare_file, write_text
+
     results = _results(experiment)
     if by is not None:
         frame = results.by_group(task, by, measure, head=head, data=data, value=value)
@@ -167,13 +169,11 @@ def matrix(
     if format_ is Format.parquet and output is None:
         raise InputError("--format parquet writes a file; name it with --output")
     if output is not None:
-        _prepare(output)
+        prepare_file(output)
     if format_ is Format.table:
-        from td_ray.terminal import matrix_text
-
-        _write(matrix_text(frame, f"{measure} of task '{task}'", value), output)
+        write_text(matrix_text(frame, f"{measure} of task '{task}'", value), output)
     elif format_ is Format.csv:
-        _write(frame.to_csv(), output)
+        write_text(frame.to_csv(), output)
     else:
         frame.attrs.clear()
         frame.to_parquet(cast(Path, output))
@@ -186,10 +186,11 @@ def report(
 ) -> None:
     """Write one self-contained HTML page."""
     from td_ray.report import write_report
+    from td_ray.terminal import prepare_file
 
     results = _results(experiment)
     page = output or results.output / "report.html"
-    _prepare(page)
+    prepare_file(page)
     write_report(results, page)
     typer.echo(f"wrote {page}")
 
@@ -275,6 +276,30 @@ def tasks(
 
 
 @app.command()
+def prefetch(
+    experiment: ExperimentPath,
+    overrides: Overrides = None,
+    check: Annotated[bool, typer.Option("--check", help="Say what is missing, no more.")] = False,
+) -> None:
+    """Download the weights and data that an experiment needs, once, before any run."""
+    from td_ray.zoo import needed_by
+
+    needed = needed_by(Experiment.load(experiment, overrides or []))
+    missing = [each for each in needed if not each.is_there]
+    for each in missing:
+        if check:
+            typer.echo(each.is_missing)
+        else:
+            typer.echo(f"{each.what}: {each.address}", err=True)
+            each.fetch()
+    for damage in filter(None, (each.damage() for each in needed if each.is_there)):
+        raise RunError(damage)
+    typer.echo(f"{len(needed) - len(missing)} of {len(needed)} files were there already")
+    if check and missing:
+        raise typer.Exit(1)
+
+
+@app.command()
 def cache(
     experiment: Annotated[Path | None, typer.Argument(help="Whose cache; else yours.")] = None,
     clear: Annotated[bool, typer.Option("--clear", help="Remove all feature arrays.")] = False,
@@ -357,20 +382,6 @@ def _progress() -> Iterator[Reporter]:
     except KeyboardInterrupt:
         typer.echo("td-ray: interrupted; the same command goes on from here", err=True)
         raise typer.Exit(130) from None
-
-
-def _prepare(output: Path) -> None:
-    """Make the folder of a file that is to be written."""
-    if output.is_dir():
-        raise InputError(f"--output {output} is a folder; name a file")
-    output.parent.mkdir(parents=True, exist_ok=True)
-
-
-def _write(text: str, output: Path | None) -> None:
-    if output is None:
-        typer.echo(text.rstrip("\n"))
-    else:
-        output.write_text(text, encoding="utf-8")
 
 
 def _end(results: Results) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import typer
 from rich.console import Console
 from rich.table import Table
+
+from td_ray.errors import InputError
 
 # A table that is cut to the terminal's width loses the names of its rows first.
 WIDER_THAN_ANY = 100_000
@@ -196,3 +200,18 @@ def _cell(value: Any) -> str:
 
 def _number(number: float) -> str:
     return "-" if pd.isna(number) else f"{round(number, 4) + 0.0:.4f}"  # no negative zero
+
+
+def prepare_file(output: Path) -> None:
+    """Make the folder of a file that is to be written."""
+    if output.is_dir():
+        raise InputError(f"--output {output} is a folder; name a file")
+    output.parent.mkdir(parents=True, exist_ok=True)
+
+
+def write_text(text: str, output: Path | None) -> None:
+    """Write text into a file, or print it."""
+    if output is None:
+        typer.echo(text.rstrip("\n"))
+    else:
+        output.write_text(text, encoding="utf-8")

@@ -17,6 +17,7 @@ ROOMS = [
     "registry",
     "files",
     "yaml_files",
+    "needs",
     "versions",
     "memory",
     "validation_errors",

@@ -7,7 +7,7 @@ derive from ``NetworkSource``, those that have features from ``ArraySource``, th
 outputs from ``PredictionSource``.
 """
 
-from td_ray.zoo.representation import Representation, resolve_representations
+from td_ray.zoo.representation import Representation, needed_by, resolve_representations
 from td_ray.zoo.source import (
     ArraySource,
     FeatureSource,
@@ -23,5 +23,6 @@ __all__ = [
     "NetworkSource",
     "PredictionSource",
     "Representation",
+    "needed_by",
     "resolve_representations",
 ]

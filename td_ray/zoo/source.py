@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from td_ray.files import Digest
+from td_ray.needs import Needed
 from td_ray.spec import ModelEntry, TaskSpec
 from td_ray.tasks import DataSet, Task
 
@@ -40,6 +41,10 @@ class ModelSource(ModelEntry, ABC):
     @abstractmethod
     def identity(self, folder: Path, data: str, layer: str, digest: Digest) -> Any:
         """JSON that changes when the outputs on a data set may; None if not known yet."""
+
+    def needed(self) -> list[Needed]:
+        """What an expanded model must find on the machine and can be downloaded."""
+        return []
 
     def takes(self, task: str) -> bool:
         """Whether the model takes part in a task."""

@@ -5,16 +5,16 @@
         builder: [resnet*, mobilenet_v2]     # names or globs of torchvision.models.list_models
         weights: DEFAULT                     # a name of the builder's weights enum, or a list
 
-Weights are downloaded by torchvision into ``$TORCH_HOME/hub/checkpoints`` where they are not
-there yet. The file's name ends in the first digits of its SHA-256, which is checked.
+Weights lie where torchvision looks for them, in ``$TORCH_HOME/hub/checkpoints``, and ``td-ray
+prefetch`` downloads them. The file's name ends in the first digits of its SHA-256, which is checked.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
-from http.client import HTTPException
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from td_ray.errors import InputError, WorkError
-from td_ray.files import Digest, one_line, sha256, write_json
+from td_ray.files import Digest, write_json
+from td_ray.needs import Needed
 from td_ray.registry import MODEL_SOURCES, closest
 from td_ray.spec import Words
 from td_ray.tasks import DataSet
@@ -120,34 +121,35 @@ class Torchvision(NetworkSource):
             }
         )
 
+    def needed(self) -> list[Needed]:
+        """The file of the weights; its name is ``name-0123abcd.pth``, by its SHA-256."""
+        path = _checkpoints() / self.address.rsplit("/", 1)[-1]
+        digits = path.stem.rsplit("-", 1)[-1]
+        return [Needed(f"weights of '{self.name}'", self.address, path, digits)]
+
+    def check(self, folder: Path, data: DataSet, tasks: Sequence[str]) -> None:
+        """The weights are there, and the data set has inputs."""
+        super().check(folder, data, tasks)
+        for weights in self.needed():
+            if not weights.is_there:
+                raise InputError(weights.is_missing)
+
     def _load(self) -> nn.Module:
-        from torch.hub import get_dir
         from torchvision.models import get_model
 
-        path = Path(get_dir()) / "checkpoints" / self.address.rsplit("/", 1)[-1]
-        by_hand = f"or place the file by hand at {path}"
-        try:
-            if path.is_file():
-                _check_bytes(path)
-            module: nn.Module = get_model(self.builder[0], weights=self.weights[0])
-        except (OSError, HTTPException, RuntimeError) as error:  # no network, or other bytes
-            raise WorkError(
-                f"the weights of '{self.name}' could not be had from {self.address}: "
-                f"{one_line(error)}; "
-                f"try again with a connection, {by_hand}"
-            ) from None
+        for weights in self.needed():
+            damage = weights.damage() if weights.is_there else weights.is_missing
+            if damage:
+                raise WorkError(damage)
+        module: nn.Module = get_model(self.builder[0], weights=self.weights[0])
         return module
 
 
-def _check_bytes(path: Path) -> None:
-    """The name ends in the first digits of the file's SHA-256: ``name-0123abcd.pth``."""
-    expected = path.stem.rsplit("-", 1)[-1]
-    found = sha256(path)
-    if not found.startswith(expected):
-        raise WorkError(
-            f"{path} is damaged: its SHA-256 starts with {found[: len(expected)]}, not {expected}; "
-            "delete it, so that it is fetched again"
-        )
+def _checkpoints() -> Path:
+    """As `torch.hub.get_dir` has it, which takes a second to import."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    home = os.environ.get("TORCH_HOME") or Path(cache) / "torch"
+    return Path(home).expanduser() / "hub/checkpoints"
 
 
 def _as_images(block: NDArray[Any], who: str) -> Tensor:

@@ -7,7 +7,6 @@ import sys
 import zipfile
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from small_data import dataset, extracted
 
 from td_ray.errors import InputError, WorkError
 from td_ray.files import sha256
-from td_ray.zoo.torchvision_models import Torchvision, _as_images
+from td_ray.zoo.torchvision_models import Torchvision, _as_images, _checkpoints
 
 MOBILENET = "mobilenet_v2-b0353104.pth"
 
@@ -81,23 +80,33 @@ def test_the_second_expansion_does_not_import_the_library(cache: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_weights_that_cannot_be_had(
+def test_weights_that_are_not_there(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def offline(*_: Any, **__: Any) -> None:
-        raise URLError("no route to host")
-
-    monkeypatch.setattr("torch.hub.urlopen", offline)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     (model,) = expand(cache, builder="mobilenet_v2", weights="IMAGENET1K_V1")
-    with pytest.raises(WorkError) as caught:
-        extract(model, np.zeros((2, 8, 8), dtype=np.float32))
-    message = str(caught.value)
-    assert "'mobilenet_v2-IMAGENET1K_V1'" in message
-    assert model.address in message
-    assert "no route to host" in message
-    assert str(tmp_path / "hub/checkpoints" / MOBILENET) in message
-    assert "\n" not in message
+    images = np.zeros((2, 8, 8), dtype=np.float32)
+    with pytest.raises(InputError) as planned:
+        model.check(tmp_path, dataset(["a", "b"], images), ["t"])
+    with pytest.raises(WorkError) as worked:
+        extract(model, images)
+    for message in (str(planned.value), str(worked.value)):
+        assert "'mobilenet_v2-IMAGENET1K_V1'" in message
+        assert model.address in message
+        assert "td-ray prefetch" in message
+        assert str(tmp_path / "hub/checkpoints" / MOBILENET) in message
+        assert "\n" not in message
+    assert not (tmp_path / "hub").exists()
+
+
+def test_the_place_of_weights_is_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variables in ({"TORCH_HOME": "~/t"}, {"XDG_CACHE_HOME": "/x"}, {}):
+        with monkeypatch.context() as here:
+            for name in ("TORCH_HOME", "XDG_CACHE_HOME"):
+                here.delenv(name, raising=False)
+            for name, value in variables.items():
+                here.setenv(name, value)
+            assert _checkpoints() == Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def test_a_damaged_file_is_found_by_its_name(

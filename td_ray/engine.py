@@ -27,7 +27,7 @@ from td_ray.results.parts import Parts, Run
 from td_ray.results.schemas import HEAD_PART
 from td_ray.scaled_features import OpenFeatures, ScaledFeatures
 from td_ray.spec import Experiment
-from td_ray.tasks import DataSet, Task, halves
+from td_ray.tasks import DataSet, Task
 from td_ray.zoo import PredictionSource, Representation
 
 
@@ -163,15 +163,12 @@ def fit_unit(unit: HeadUnit, head: HeadKind, features: ScaledFeatures) -> pa.Tab
 
 
 def _fits(unit: HeadUnit) -> list[Fit]:
-    data = unit.task.data
-    ids = data.ids[data.training]
-    strata = None if data.strata is None else data.strata[data.training]
-    fits = []
+    data, fits = unit.task.data, []
     for run in unit.runs:
         if run is None:
-            fits.append(Fit(None, None, np.ones(len(ids))))
+            fits.append(Fit(None, None, np.ones(len(unit.task.train_target))))
             continue
-        for half, rows in zip("ab", halves(ids, strata, data.split_digest, run), strict=True):
+        for half, rows in zip("ab", data.halves(run), strict=True):
             fits.append(Fit(run, half, rows.astype(np.float64)))
     return fits
 

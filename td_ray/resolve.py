@@ -16,7 +16,7 @@ import numpy as np
 from td_ray.errors import InputError
 from td_ray.registry import closest
 from td_ray.spec import Experiment
-from td_ray.tasks import DataSet, DataSource, Task, halves, resolve_tasks
+from td_ray.tasks import DataSet, DataSource, Task, resolve_tasks
 from td_ray.zoo import Representation, resolve_representations
 
 # With more samples outside the largest class, a half without any of them does not happen.
@@ -99,16 +99,16 @@ def resolve(experiment: Experiment) -> Problem:
 
 def _check_halves(task: Task, seeds: tuple[int, ...]) -> None:
     """Refuse a cut that leaves one class alone in a half: there is nothing to tell apart."""
+    data = task.data
+    if data.groups is not None and seeds:
+        data.halves(seeds[0])  # there are none where the training split is a single group
     if not task.is_classification:
         return
     counts = np.bincount(task.train_target)
     if counts.sum() - counts.max() > FEW:
         return
-    data = task.data
-    ids = data.ids[data.training]
-    strata = None if data.strata is None else data.strata[data.training]
     for seed in seeds:
-        for half in halves(ids, strata, data.split_digest, seed):
+        for half in data.halves(seed):
             if len(np.unique(task.train_target[half])) < 2:
                 raise InputError(
                     f"task '{task.name}': with seed {seed} a half of the training split has a "

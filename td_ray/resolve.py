@@ -44,7 +44,7 @@ class Problem:
 
     def has_task(self, representation: Representation, task: Task) -> bool:
         """Whether a representation takes part in a task."""
-        return representation.model.takes(task.name)
+        return representation.model.takes(task.spec.name)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def resolve(experiment: Experiment) -> Problem:
     wanted = WantedPairs(experiment.pairs)
     _check_globs(wanted, everything)
     representations = tuple(item for item in everything if wanted.needs(item))
-    _check_representations(experiment, representations, data)
+    _check_representations(experiment, tasks, representations, data)
     return Problem(experiment, data, tasks, representations)
 
 
@@ -108,7 +108,7 @@ def _check_halves(task: Task, seeds: tuple[int, ...]) -> None:
     if counts.sum() - counts.max() > FEW:
         return
     for seed in seeds:
-        for half in data.halves(seed):
+        for half in task.halves(seed):
             if len(np.unique(task.train_target[half])) < 2:
                 raise InputError(
                     f"task '{task.name}': with seed {seed} a half of the training split has a "
@@ -127,7 +127,10 @@ def _check_globs(wanted: WantedPairs, representations: list[Representation]) -> 
 
 
 def _check_representations(
-    experiment: Experiment, representations: tuple[Representation, ...], data: Mapping[str, DataSet]
+    experiment: Experiment,
+    tasks: tuple[Task, ...],
+    representations: tuple[Representation, ...],
+    data: Mapping[str, DataSet],
 ) -> None:
     task_names = {task.name for task in experiment.tasks}
     for item in representations:
@@ -135,9 +138,9 @@ def _check_representations(
             if not any(fnmatchcase(name, glob) for name in task_names):
                 hint = closest(glob, task_names)
                 raise InputError(f"model '{item.model_name}': no task is called '{glob}': {hint}")
-        tasks = [task for task in experiment.tasks if item.model.takes(task.name)]
+        taken = [task for task in tasks if item.model.takes(task.spec.name)]
         for dataset in data.values():
-            users = [task.name for task in tasks if dataset.name in item.model.data_sets(task)]
+            users = [task.name for task in taken if dataset.name in item.model.data_sets(task.spec)]
             try:
                 if users:
                     item.model.check(experiment.folder, dataset, users)

@@ -35,7 +35,7 @@ class Samples:
     inputs: Callable[[], NDArray[Any]] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one is itself alone, so that caches may have it as a key
 class DataSet:
     """Samples with their split. Rows keep the order of the source.
 
@@ -107,6 +107,11 @@ class DataSet:
         ids, strata, groups = self._training_samples()
         return splits.validation_part(ids, strata, self.split_digest, groups)
 
+    @cached_property
+    def _drawn_halves(self) -> dict[int, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+        """By seed; all tasks and models share them."""
+        return {}
+
     def halves(self, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
         """Two complementary halves of the training split, each (n_train,) rows.
 
@@ -119,7 +124,10 @@ class DataSet:
                 f"data set '{self.name}': the training split is a single group, '{groups[0]}', and "
                 "has no halves; use finer 'groups', or seeds: 0 for no noise floor"
             )
-        return splits.halves(ids, strata, self.split_digest, seed, groups)
+        if seed not in self._drawn_halves:
+            drawn = splits.halves(ids, strata, self.split_digest, seed, groups)
+            self._drawn_halves[seed] = drawn
+        return self._drawn_halves[seed]
 
     def _training_samples(
         self,

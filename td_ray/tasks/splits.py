@@ -115,9 +115,9 @@ def halves(
         first = _whole_groups(groups, strata, 0.5, f"half:{split_digest}:{seed}", coin=True)
         return first, ~first
     first = np.zeros(len(ids), dtype=bool)
-    extra_goes_first = bool(_keys(np.array(["extra"]), f"{split_digest}:{seed}")[0] & 1)
+    extra_goes_first = bool(keys(np.array(["extra"]), f"{split_digest}:{seed}")[0] & 1)
     for rows in _strata(strata, len(ids)):
-        order = rows[np.argsort(_keys(ids[rows], f"half:{split_digest}:{seed}"), kind="stable")]
+        order = rows[np.argsort(keys(ids[rows], f"half:{split_digest}:{seed}"), kind="stable")]
         size = len(rows) // 2
         if len(rows) % 2:
             size += extra_goes_first
@@ -160,13 +160,13 @@ def _first_share(
     sizes = np.array([len(rows) for rows in groups], dtype=np.float64)
     chosen = np.floor(share * sizes).astype(np.int64)
     names = np.array([""]) if strata is None else np.unique(strata).astype(str)
-    ties = _keys(names, f"extra:{key}")
+    ties = keys(names, f"extra:{key}")
     order = np.lexsort((ties, chosen - share * sizes))
     order = order[(chosen + 1 < sizes)[order]]
     chosen[order[: round(share * len(ids)) - chosen.sum()]] += 1
     first = np.zeros(len(ids), dtype=bool)
     for rows, size in zip(groups, chosen, strict=True):
-        first[rows[np.argsort(_keys(ids[rows], key), kind="stable")][:size]] = True
+        first[rows[np.argsort(keys(ids[rows], key), kind="stable")][:size]] = True
     return first
 
 
@@ -182,9 +182,9 @@ def _whole_groups(
     """
     names, members, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     stratum = _most_common(members, strata, len(names))
-    keys = _keys(names, key)
+    own_keys = keys(names, key)
     # Sizes count by powers of two: by size alone, every seed would give nearly the same cut.
-    order = np.lexsort((keys, -np.frexp(sizes)[1])).tolist()
+    order = np.lexsort((own_keys, -np.frexp(sizes)[1])).tolist()
     chosen = np.zeros(len(names), dtype=bool)
     total = 0.0  # how far the chosen samples exceed their share
     beyond: dict[int, float] = {}  # the same of each stratum
@@ -194,7 +194,7 @@ def _whole_groups(
         # Below zero, choosing the group leaves the smaller squares of the two.
         gain = beyond.get(own, 0.0) + total + size * (1 - 2 * share)
         if coin:
-            chosen[group] = gain < 0 or (gain == 0 and bool(keys[group] & 1))
+            chosen[group] = gain < 0 or (gain == 0 and bool(own_keys[group] & 1))
         elif own in beyond:
             chosen[group] = gain < 0
             spare.append(group)
@@ -226,11 +226,14 @@ def _strata(strata: NDArray[Any] | None, n: int) -> list[NDArray[np.intp]]:
     return [np.flatnonzero(strata == value) for value in np.unique(strata)]
 
 
-def _keys(ids: NDArray[np.str_], key: str) -> NDArray[np.uint64]:
-    """(n,) 64-bit keys of sample ids."""
+def keys(ids: NDArray[np.str_], key: str, words: int = 1) -> NDArray[np.uint64]:
+    """(n,) 64-bit keys of sample ids; (n, words) where up to 8 words are asked for."""
     secret = hashlib.sha256(key.encode()).digest()
     digests = (
-        hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=8, key=secret).digest()
+        hashlib.blake2b(
+            name.encode(errors="surrogatepass"), digest_size=8 * words, key=secret
+        ).digest()
         for name in ids.tolist()
     )
-    return np.frombuffer(b"".join(digests), dtype="<u8")
+    found = np.frombuffer(b"".join(digests), dtype="<u8")
+    return found if words == 1 else found.reshape(-1, words)

@@ -11,7 +11,6 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from small_zoo import experiment, planned
 
-from td_ray.resolve import resolve
 from td_ray.sweep import run
 
 TASKS: list[dict[str, Any]] = [
@@ -81,24 +80,36 @@ def test_nothing_is_done_twice_and_a_family_grows(zoo: Path) -> None:
 
 
 def test_gaussian_targets_measure_the_overlap_of_subspaces(zoo: Path) -> None:
-    """E ||P z - P' z||^2 = r + r' - 2 sum rho^2, on the fitting rows, by the targets themselves."""
-    tasks = [
-        {
-            "name": "z",
-            "data": "points",
-            "kind": "regression",
-            "family": {"kind": "gaussian", "count": 800},
-        }
-    ]
-    problem = resolve(experiment(zoo, tasks=tasks))
-    train = problem.data["points"].training
+    """E ||P z - P' z||^2 = r + r' - 2 sum rho^2: least squares, predicted where it was fitted."""
+    table = pd.read_csv(zoo / "points.csv")
+    train = (table["split"] == "train").to_numpy()
+    table.assign(split=np.where(train, "test", "train")).to_csv(zoo / "again.csv", index=False)
+    for name in ("points", "again"):
+        (zoo / f"both/{name}").mkdir(parents=True)
+        for path in (zoo / "features").glob("net-[01].npz"):
+            (zoo / f"both/{name}/{path.name}").write_bytes(path.read_bytes())
+    entry = {"source": "table", "split": {"column": "split"}}
+    family = {"kind": "gaussian", "count": 300}
+    task = {"name": "z", "data": "points", "kind": "regression", "evaluate": "again"}
+    results = run(
+        experiment(
+            zoo,
+            models=[{"source": "features", "path": "both/{data}/net-*.npz"}],
+            data=[{**entry, "name": name, "path": f"{name}.csv"} for name in ("points", "again")],
+            tasks=[{**task, "family": family, "distance": "none"}],
+            heads=[{"kind": "ridge", "l2": 1e-9}],
+            seeds=0,
+        ),
+        backend="inline",
+    )
     projections = []
     for number in (0, 1):
         with np.load(zoo / f"features/net-{number}.npz") as arrays:
             raw = arrays["features"][train].astype(float)
         basis, _ = np.linalg.qr(raw - raw.mean(0))
         projections.append(basis @ basis.T)
-    z = np.stack([task.train_target for task in problem.tasks])
-    gaps = ((z @ (projections[0] - projections[1])) ** 2).sum(1)
-    overlap = np.trace(projections[0] @ projections[1])
-    assert gaps.mean() == pytest.approx(6 + 6 - 2 * overlap, rel=0.08)
+    expected = 6 + 6 - 2 * np.trace(projections[0] @ projections[1])
+    gap = results.matrix("z").loc["net-0", "net-1"] * train.sum()
+    # the variance of a quadratic form of normal values, over 300 tasks
+    squares = np.trace(np.linalg.matrix_power(projections[0] - projections[1], 4))
+    assert gap == pytest.approx(expected, abs=4 * np.sqrt(2 * squares / 300))

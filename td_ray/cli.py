@@ -227,21 +227,10 @@ def models(
     overrides: Overrides = None,
 ) -> None:
     """List the models of an experiment with their metadata, or the known model sources."""
-    from td_ray import registry
+    from td_ray import listing
     from td_ray.terminal import print_rows
 
-    if experiment is None:
-        print_rows([{"model source": name} for name in registry.MODEL_SOURCES.names()])
-        return
-    from td_ray.zoo import resolve_representations
-
-    loaded = Experiment.load(experiment, overrides or [])
-    print_rows(
-        [
-            {"model": item.model_name, "layer": item.layer, **item.metadata}
-            for item in resolve_representations(loaded)
-        ]
-    )
+    print_rows(listing.models(_loaded(experiment, overrides)))
 
 
 @app.command()
@@ -250,29 +239,10 @@ def tasks(
     overrides: Overrides = None,
 ) -> None:
     """List the tasks of an experiment with their sizes, or the known data sources."""
-    from td_ray import registry
+    from td_ray import listing
     from td_ray.terminal import print_rows
 
-    if experiment is None:
-        print_rows([{"data source": name} for name in registry.DATA_SOURCES.names()])
-        return
-    from td_ray.resolve import resolve
-
-    problem = resolve(Experiment.load(experiment, overrides or []))
-    print_rows(
-        [
-            {
-                "task": task.name,
-                "kind": task.spec.kind,
-                "data": task.spec.data,
-                "target": task.spec.target,
-                "classes": len(task.classes) or "",
-                "train": len(task.train_target),
-                "evaluation": sum(len(each) for each in task.evaluation_targets.values()),
-            }
-            for task in problem.tasks
-        ]
-    )
+    print_rows(listing.tasks(_loaded(experiment, overrides)))
 
 
 @app.command()
@@ -305,6 +275,7 @@ def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove all feature arrays.")] = False,
 ) -> None:
     """List the feature arrays in the cache, or remove them."""
+    from td_ray import listing
     from td_ray.features import FeatureStore
     from td_ray.terminal import print_rows
 
@@ -315,18 +286,7 @@ def cache(
         for entry in entries:
             store.remove(entry.key)
     total = sum(entry.bytes for entry in entries) / 2**20
-    print_rows(
-        [
-            {
-                "model": entry.model,
-                "layer": entry.layer,
-                "data": entry.data,
-                "width": entry.width,
-                "MiB": f"{entry.bytes / 2**20:.1f}",
-            }
-            for entry in entries
-        ]
-    )
+    print_rows(listing.arrays(entries))
     verb = "removed" if clear else "in"
     typer.echo(f"{len(entries)} arrays, {total:.1f} MiB {verb} {root}")
 
@@ -349,6 +309,10 @@ def bench(
         typer.echo(json.dumps({"machine": found.machine, "rows": found.rows}))
     else:
         print_benchmarks(found.machine, found.rows, found.notes)
+
+
+def _loaded(path: Path | None, overrides: list[str] | None) -> Experiment | None:
+    return None if path is None else Experiment.load(path, overrides or [])
 
 
 def _plan(experiment: Experiment) -> Plan:

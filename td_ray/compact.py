@@ -123,6 +123,7 @@ def _tasks(plan: Plan) -> pa.Table:
     rows = [
         {
             "task": task.name,
+            "family": task.family,
             "data": task.spec.data,
             "evaluated_on": list(task.evaluation),
             "target": task.spec.target,
@@ -130,7 +131,7 @@ def _tasks(plan: Plan) -> pa.Table:
             "classes": list(task.classes),
             "distance": None if task.is_classification else task.spec.distance,
             "center": None if task.is_classification else task.center,
-            "n_train": len(task.train_target),
+            "n_train": task.n_train,
         }
         for task in plan.problem.tasks
     ]
@@ -138,19 +139,22 @@ def _tasks(plan: Plan) -> pa.Table:
 
 
 def _samples(plan: Plan) -> pa.Table:
-    data = {name: each for task in plan.problem.tasks for name, each in task.evaluation.items()}
-    tables = [
-        pa.Table.from_pydict(
-            {
-                "data": _constant(name, len(dataset.evaluation_ids)),
-                "position": list(range(len(dataset.evaluation_ids))),
-                "id": dataset.evaluation_ids.tolist(),
-            },
-            schema=TABLES["samples"],
-        )
-        for name, dataset in data.items()
-    ]
-    return pa.concat_tables(tables)
+    """The samples of each evaluation split, and of each part of one that a task predicts."""
+    tables: dict[tuple[str, str], pa.Table] = {}
+    for task in plan.problem.tasks:
+        for name in task.evaluation:
+            digest = task.evaluation_digest(name)
+            if (name, digest) in tables:
+                continue
+            ids = task.evaluation_ids(name).tolist()
+            columns = {
+                "data": _constant(name, len(ids)),
+                "ids_digest": _constant(digest, len(ids)),
+                "position": list(range(len(ids))),
+                "id": ids,
+            }
+            tables[name, digest] = pa.Table.from_pydict(columns, schema=TABLES["samples"])
+    return pa.concat_tables(tables.values())
 
 
 def failure_rows(plan: Plan, tiles: Sequence[Tile], parts: Parts) -> list[dict[str, Any]]:

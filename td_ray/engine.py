@@ -27,7 +27,7 @@ from td_ray.results.parts import Parts, Run
 from td_ray.results.schemas import HEAD_PART
 from td_ray.scaled_features import OpenFeatures, ScaledFeatures
 from td_ray.spec import Experiment
-from td_ray.tasks import DataSet, Task, halves
+from td_ray.tasks import DataSet, Task
 from td_ray.zoo import PredictionSource, Representation
 
 
@@ -135,7 +135,7 @@ def training_of(
         _target(unit.task, training.device),
         torch.from_numpy(weights).to(training.device),
         tuple(seeds),
-        torch.from_numpy(unit.task.data.validation).to(training.device),
+        torch.from_numpy(unit.task.validation).to(training.device),
         features.memory_left(),
     )
 
@@ -150,28 +150,25 @@ def fit_unit(unit: HeadUnit, head: HeadKind, features: ScaledFeatures) -> pa.Tab
     predictions = heads.predict(training.features).cpu().numpy()
     train_scores = _scores(predictions, task, task.train_target, weights)
     rows: list[dict[str, Any]] = []
-    for name, dataset in task.evaluation.items():
+    for name in task.evaluation:
         predictions = heads.predict(features.evaluation(unit, name)).cpu().numpy()
         scores = _scores(predictions, task, task.evaluation_targets[name])
         for number, fit in enumerate(fits):
             facts = _facts(heads, number, task)
             facts |= {"train_score": train_scores[number], "score": scores[number]}
             facts |= {"n_train": int((fit.weights > 0).sum()), "width": features.width(unit)}
-            row = _row(name, dataset, fit.seed, fit.half, predictions[number], task)
+            row = _row(name, fit.seed, fit.half, predictions[number], task)
             rows.append(row | facts)
     return pa.Table.from_pylist(rows, schema=HEAD_PART)
 
 
 def _fits(unit: HeadUnit) -> list[Fit]:
-    data = unit.task.data
-    ids = data.ids[data.training]
-    strata = None if data.strata is None else data.strata[data.training]
     fits = []
     for run in unit.runs:
         if run is None:
-            fits.append(Fit(None, None, np.ones(len(ids))))
+            fits.append(Fit(None, None, np.ones(unit.task.n_train)))
             continue
-        for half, rows in zip("ab", halves(ids, strata, data.split_digest, run), strict=True):
+        for half, rows in zip("ab", unit.task.halves(run), strict=True):
             fits.append(Fit(run, half, rows.astype(np.float64)))
     return fits
 
@@ -222,7 +219,7 @@ def _scores(
 
 
 def _row(
-    name: str, data: DataSet, seed: Run, half: str | None, predictions: NDArray[Any], task: Task
+    name: str, seed: Run, half: str | None, predictions: NDArray[Any], task: Task
 ) -> dict[str, Any]:
     stored, encoding = encode(predictions, task)
     return {
@@ -232,7 +229,7 @@ def _row(
         "n_evaluation": len(predictions),
         "encoding": encoding,
         "predictions": stored,
-        "ids_digest": data.evaluation_digest,
+        "ids_digest": task.evaluation_digest(name),
     }
 
 
@@ -263,7 +260,7 @@ def _stored_predictions(unit: HeadUnit, experiment: Experiment) -> pa.Table | No
         if key != unit.features[name]:
             raise MachineError(_changed(unit.representation))
         score = _scores(predictions[None], unit.task, unit.task.evaluation_targets[name])[0]
-        row = _row(name, data, None, None, predictions, unit.task)
+        row = _row(name, None, None, predictions, unit.task)
         rows.append({**row, "score": score})
     return pa.Table.from_pylist(rows, schema=HEAD_PART)
 

@@ -127,7 +127,7 @@ def _fits(unit: HeadUnit) -> int:
 
 def _seconds(unit: HeadUnit, width: int) -> float:
     outputs = len(unit.task.classes) or 1
-    rows = len(unit.task.train_target)
+    rows = unit.task.n_train
     return unit.head.operations(rows, width, outputs, _fits(unit)) / FLOPS_PER_SECOND
 
 
@@ -140,6 +140,7 @@ def describe(experiment: Experiment, plan: Plan, parts: Parts) -> dict[str, Any]
         "representations": len(plan.problem.representations),
         "models": len({item.model_name for item in plan.problem.representations}),
         "tasks": len(plan.problem.tasks),
+        "families": len({task.family for task in plan.problem.tasks} - {None}),
         "samples": [_samples(data) for data in plan.problem.data.values()],
         "units": len(plan.units),
         "finished": plan.count("finished"),

@@ -57,6 +57,7 @@ class Needed:
             RunError: it cannot be had.
         """
         from http.client import HTTPException
+        from urllib.error import HTTPError
         from urllib.request import urlopen
 
         try:
@@ -67,6 +68,8 @@ class Needed:
                 if not found.startswith(self.digits):
                     raise OSError(f"what came has the SHA-256 {found[:8]}..., not {self.digits}...")
         except (OSError, HTTPException, ValueError) as error:
+            if isinstance(error, HTTPError):
+                error.close()  # it holds the connection
             raise RunError(
                 f"{self.what} could not be had from {self.address}: {one_line(error)}; try again "
                 f"with a connection, or place the file by hand at {self.path}"

@@ -16,7 +16,7 @@ import numpy as np
 from td_ray.errors import InputError
 from td_ray.registry import closest
 from td_ray.spec import Experiment
-from td_ray.tasks import DataSet, DataSource, Task, halves, resolve_tasks
+from td_ray.tasks import DataSet, DataSource, Task, resolve_tasks
 from td_ray.zoo import Representation, resolve_representations
 
 # With more samples outside the largest class, a half without any of them does not happen.
@@ -44,7 +44,7 @@ class Problem:
 
     def has_task(self, representation: Representation, task: Task) -> bool:
         """Whether a representation takes part in a task."""
-        return representation.model.takes(task.name)
+        return representation.model.takes(task.spec.name)
 
 
 @dataclass(frozen=True)
@@ -93,22 +93,22 @@ def resolve(experiment: Experiment) -> Problem:
     wanted = WantedPairs(experiment.pairs)
     _check_globs(wanted, everything)
     representations = tuple(item for item in everything if wanted.needs(item))
-    _check_representations(experiment, representations, data)
+    _check_representations(experiment, tasks, representations, data)
     return Problem(experiment, data, tasks, representations)
 
 
 def _check_halves(task: Task, seeds: tuple[int, ...]) -> None:
     """Refuse a cut that leaves one class alone in a half: there is nothing to tell apart."""
+    data = task.data
+    if data.groups is not None and seeds:
+        data.halves(seeds[0])  # there are none where the training split is a single group
     if not task.is_classification:
         return
     counts = np.bincount(task.train_target)
     if counts.sum() - counts.max() > FEW:
         return
-    data = task.data
-    ids = data.ids[data.training]
-    strata = None if data.strata is None else data.strata[data.training]
     for seed in seeds:
-        for half in halves(ids, strata, data.split_digest, seed):
+        for half in task.halves(seed):
             if len(np.unique(task.train_target[half])) < 2:
                 raise InputError(
                     f"task '{task.name}': with seed {seed} a half of the training split has a "
@@ -127,7 +127,10 @@ def _check_globs(wanted: WantedPairs, representations: list[Representation]) -> 
 
 
 def _check_representations(
-    experiment: Experiment, representations: tuple[Representation, ...], data: Mapping[str, DataSet]
+    experiment: Experiment,
+    tasks: tuple[Task, ...],
+    representations: tuple[Representation, ...],
+    data: Mapping[str, DataSet],
 ) -> None:
     task_names = {task.name for task in experiment.tasks}
     for item in representations:
@@ -135,9 +138,9 @@ def _check_representations(
             if not any(fnmatchcase(name, glob) for name in task_names):
                 hint = closest(glob, task_names)
                 raise InputError(f"model '{item.model_name}': no task is called '{glob}': {hint}")
-        tasks = [task for task in experiment.tasks if item.model.takes(task.name)]
+        taken = [task for task in tasks if item.model.takes(task.spec.name)]
         for dataset in data.values():
-            users = [task.name for task in tasks if dataset.name in item.model.data_sets(task)]
+            users = [task.name for task in taken if dataset.name in item.model.data_sets(task.spec)]
             try:
                 if users:
                     item.model.check(experiment.folder, dataset, users)

@@ -62,7 +62,17 @@ class ScaledFeatures:
         return self._raw[str(unit.features[unit.task.spec.data])].shape[1]
 
     def training(self, unit: HeadUnit) -> ScaledRows | Tensor:
-        """(n_train, d), scaled by the statistics of the whole training split."""
+        """(n_train, d) of the task, scaled by the statistics of the data set's training split."""
+        whole, task = self._whole_training(unit), unit.task
+        if task.n_train == len(whole):
+            return whole
+        if isinstance(whole, Tensor):
+            return whole[torch.from_numpy(task.training[task.data.training]).to(whole.device)]
+        key = str(unit.features[task.spec.data])
+        return self._rows(key, task.training, self._scalings[key, unit.head.scaling])
+
+    def _whole_training(self, unit: HeadUnit) -> ScaledRows | Tensor:
+        """(rows of the data set's training split, d)."""
         key, kind = str(unit.features[unit.task.spec.data]), unit.head.scaling
         if (key, kind) in self._training:
             return self._training[key, kind]
@@ -81,7 +91,7 @@ class ScaledFeatures:
     def evaluation(self, unit: HeadUnit, data: str) -> ScaledRows:
         """(n_evaluation, d) of a data set, scaled as the training split was."""
         scaling = self._scalings[str(unit.features[unit.task.spec.data]), unit.head.scaling]
-        rows = unit.task.evaluation[data].evaluation
+        rows = unit.task.evaluation_rows(data)
         return self._rows(str(unit.features[data]), rows, scaling)
 
     def memory_left(self) -> int:

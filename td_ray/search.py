@@ -53,7 +53,7 @@ def race(
     unit: HeadUnit, candidates: Sequence[SearchedKind], features: ScaledFeatures
 ) -> Iterator[list[Lap]]:
     """Train candidates of a unit together; after each epoch, a lap of every one."""
-    validation = unit.task.data.validation
+    validation = unit.task.validation
     weights = (~validation).astype(np.float64)[None]
     training = training_of(unit, features, weights, [search_seed()])
     return candidates[0].race(training, candidates)

@@ -82,7 +82,8 @@ def print_plan(plan: Mapping[str, Any]) -> None:
     """Print a plan in words."""
     lines = {
         "models": f"{plan['models']} ({plan['representations']} representations)",
-        "tasks": plan["tasks"],
+        "tasks": f"{plan['tasks']:,}"
+        + (f" ({plan['families']} of the lines are families)" if plan["families"] else ""),
         "samples": "; ".join(map(_samples, plan["samples"])),
         "units of heads": _states(plan),
         "heads to fit": f"{plan['heads']:,}",

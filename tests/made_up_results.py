@@ -53,7 +53,8 @@ class Zoo:
         tables["models"] = _table("models", self._models())
         tables["tasks"] = _table("tasks", [self._task(task) for task in self.tasks])
         tables["samples"] = _table(
-            "samples", [{"data": "digits", "position": i, "id": str(i)} for i in range(50)]
+            "samples",
+            [{"data": "digits", "ids_digest": "d", "position": i, "id": str(i)} for i in range(50)],
         )
         places = list(product(self.tasks, self.data, self.head_names))
         heads = [row for place in places for row in self._heads(*place, draw)]

@@ -44,6 +44,7 @@ ROOMS = [
     "report",
     "demo",
     "bench",
+    "listing",
     "terminal",
     "cli",
 ]

@@ -37,6 +37,7 @@ class Entry:
         width: of its features.
         bytes: its size on disk.
         used: when it was last asked for, in seconds since the epoch.
+        samples_per_second: at which it was made.
     """
 
     key: str
@@ -46,6 +47,7 @@ class Entry:
     width: int
     bytes: int
     used: float
+    samples_per_second: float
 
 
 class FeatureStore:
@@ -129,7 +131,8 @@ class FeatureStore:
                 size = (about.parent / "features.npy").stat().st_size
                 names = (content["model"], content["layer"], content["data"])
                 width, used = content["shape"][1], about.stat().st_mtime
-                found.append(Entry(about.parent.name, *names, width, size, used))
+                speed = content["samples"] / max(content["seconds"], 1e-9)
+                found.append(Entry(about.parent.name, *names, width, size, used, speed))
         return sorted(found, key=lambda entry: (entry.used, entry.key))
 
     def evict(self, held: Collection[str]) -> list[str]:

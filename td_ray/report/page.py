@@ -71,7 +71,7 @@ def _header(manifest: dict[str, Any], results: Results) -> Html:
         "kinds of head": heads["head"].nunique(),
         "heads": len(fitted),
         "seeds": heads["seed"].nunique(),
-        "held-out examples": len(samples),
+        "held-out examples": len(samples[["data", "id"]].drop_duplicates()),
         "failures": len(failures),
     }
     tiles = [

@@ -61,6 +61,24 @@ def to_matrix(pairs: pd.DataFrame, models: pd.DataFrame, value: str = "value") -
     return frame
 
 
+def family_means(pairs: pd.DataFrame, family: str, n_tasks: int) -> pd.DataFrame:
+    """Mean over the tasks of a family, a row for each pair of representations.
+
+    A mean is null where one of the tasks has no value: the others are not the same family.
+    """
+    names = ["model_a", "layer_a", "model_b", "layer_b", "data", "head", "measure"]
+    means = ["value", "floor_a", "floor_b", "tdx", "excess"]
+    grouped = pairs.astype(dict.fromkeys(means, float)).groupby(names, sort=False)
+    frame = grouped[means].mean()
+    frame[means] = frame[means].where(grouped[means].count() == n_tasks)
+    counts = grouped[["n_examples", "n_seeds"]].min()
+    lacking = n_tasks - grouped["value"].count()
+    frame["reason"] = [
+        f"{left} of the {n_tasks} tasks have no value" if left else None for left in lacking
+    ]
+    return frame.join(counts).assign(task=family).reset_index().reindex(columns=pairs.columns)
+
+
 def floors(pairs: pd.DataFrame, models: pd.DataFrame) -> pd.Series[float]:
     """The noise floor of each representation; NaN where it has no seeds."""
     names = list(labels(models))

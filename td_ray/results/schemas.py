@@ -23,9 +23,10 @@ MODELS = pa.schema(
 TASKS = pa.schema(
     [
         pa.field("task", _NAME, nullable=False),
+        pa.field("family", _NAME),  # the line of the experiment that stands for several tasks
         pa.field("data", _NAME, nullable=False),  # the data set that is fitted
         pa.field("evaluated_on", pa.list_(_NAME), nullable=False),
-        pa.field("target", _NAME, nullable=False),
+        pa.field("target", _NAME),  # null where it is drawn
         pa.field("kind", _NAME, nullable=False),
         pa.field("classes", pa.list_(pa.string()), nullable=False),  # in code order
         pa.field("distance", pa.string()),  # of regression: cosine, mean or none
@@ -37,6 +38,7 @@ TASKS = pa.schema(
 SAMPLES = pa.schema(
     [
         pa.field("data", _NAME, nullable=False),
+        pa.field("ids_digest", pa.string(), nullable=False),  # of the predictions made on them
         pa.field("position", pa.int64(), nullable=False),  # row of stored predictions
         pa.field("id", pa.string(), nullable=False),
     ]

@@ -96,7 +96,7 @@ class Results:
         """The symmetric matrix of one task, names on both axes.
 
         Args:
-            task: the task's name.
+            task: the task's name, or a family's for the mean over its tasks.
             measure: the measure's name.
             head: needed where the task has several heads.
             data: the data set that is predicted; needed where there are several.
@@ -149,16 +149,18 @@ class Results:
     def select(
         self, task: str, measure: str = "td", head: str | None = None, data: str | None = None
     ) -> pd.DataFrame:
-        """The pairs of one task, measure, head and data set.
+        """The pairs of one task, measure, head and data set; of a family, means over its tasks.
 
         Raises:
             InputError: nothing, or more than one thing, goes by what was given.
         """
         pairs = self.pairs()
         tasks = self.tasks()
-        if task not in set(tasks["task"]):
-            raise InputError(f"no task is called '{task}': {closest(task, tasks['task'])}")
-        pairs = pairs[pairs["task"] == task]
+        family = set(tasks.loc[tasks["family"] == task, "task"])
+        known = [*tasks["task"], *tasks["family"].dropna().unique()]
+        if task not in known:
+            raise InputError(f"no task is called '{task}': {closest(task, known)}")
+        pairs = pairs[pairs["task"].isin(family or {task})]
         if pairs.empty:  # a single model, or none but one that did not fail
             return pairs
         wanted: dict[str, Any] = {"measure": measure, "head": head, "data": data}
@@ -174,4 +176,4 @@ class Results:
                 raise InputError(f"task '{task}' has no pairs with {column} '{name}': {hint}")
             if name is not None:
                 pairs = pairs[pairs[column] == name]
-        return pairs
+        return matrices.family_means(pairs, task, len(family)) if family else pairs

@@ -8,11 +8,12 @@ from td_ray.spec.entries import DataEntry, Frozen, Kind, ModelEntry, Name, Scala
 from td_ray.spec.experiment import Experiment, default_cache
 from td_ray.spec.heads import HeadSpec
 from td_ray.spec.resources import Resources
-from td_ray.spec.tasks import TaskSpec
+from td_ray.spec.tasks import Family, TaskSpec
 
 __all__ = [
     "DataEntry",
     "Experiment",
+    "Family",
     "Frozen",
     "HeadSpec",
     "Kind",

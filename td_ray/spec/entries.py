@@ -87,9 +87,16 @@ class Split(Frozen):
 
 
 class DataEntry(Frozen):
-    """One line of ``data``: a source of samples with labels; the split belongs to it."""
+    """One line of ``data``: a source of samples with labels; the split belongs to it.
+
+    Attributes:
+        stratify: a column of labels whose shares the split and the halves keep.
+        groups: a column such as a patient or a document. Samples with the same value are never
+            on both sides of a split, of two halves, or of the validation part.
+    """
 
     source: str
     name: Name
     split: Split = Split()
     stratify: str | None = None
+    groups: str | None = None

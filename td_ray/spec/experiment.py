@@ -21,7 +21,7 @@ from td_ray.errors import InputError
 from td_ray.spec.entries import DataEntry, Frozen, ModelEntry, Split, Words
 from td_ray.spec.heads import HeadSpec, kinds_for
 from td_ray.spec.resources import Resources
-from td_ray.spec.tasks import TaskSpec
+from td_ray.spec.tasks import Family, TaskSpec
 from td_ray.validation_errors import Place, explain
 
 # As a count, more than this is taken for a mistake: somebody's favourite seed.
@@ -211,6 +211,8 @@ def _keys_beside(place: Place, content: Mapping[str, Any]) -> list[str]:
     if "split" in place[:-1]:
         return list(Split.model_fields)
     room, number = str(place[0]), place[1]
+    if room == "tasks" and "family" in place[:-1]:
+        return list(Family.model_fields)
     if room in registries:
         known, key = registries[room]
         return list(known.get(content[room][number][key]).model_fields)

@@ -6,8 +6,9 @@ here) inputs. A task takes one column as its target.
 """
 
 from td_ray.tasks.dataset import DataSet, DataSource
+from td_ray.tasks.families import resolve_tasks
 from td_ray.tasks.splits import halves, validation_part
-from td_ray.tasks.targets import Task, resolve_tasks
+from td_ray.tasks.targets import Task
 
 __all__ = [
     "DataSet",

@@ -38,7 +38,7 @@ class Samples:
     inputs: Callable[[], Inputs] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one is itself alone, so that caches may have it as a key
 class DataSet:
     """Samples with their split. Rows keep the order of the source.
 
@@ -46,6 +46,7 @@ class DataSet:
         training: (n,) bool, rows of the training split.
         evaluation: (n,) bool, rows of the evaluation split; disjoint from ``training``.
         strata: (n,) labels, as text, by which splits and halves are stratified, or None.
+        groups: (n,) values, as text, whose samples stay together, or None.
     """
 
     name: str
@@ -54,6 +55,7 @@ class DataSet:
     evaluation: NDArray[np.bool_]
     strata: NDArray[np.str_] | None
     source: DataSource
+    groups: NDArray[np.str_] | None = None
 
     @property
     def ids(self) -> NDArray[np.str_]:
@@ -96,17 +98,47 @@ class DataSet:
 
     @cached_property
     def split_digest(self) -> str:
-        """Identity of ids, split and strata, whatever their order: all that halves depend on."""
+        """Identity of all that halves depend on, whatever its order: ids, split, strata, groups."""
         split = np.where(self.training, "training", np.where(self.evaluation, "evaluation", ""))
         strata = np.zeros(self.n, dtype=str) if self.strata is None else self.strata
-        rows = zip(self.ids.tolist(), split.tolist(), strata.tolist(), strict=True)
-        return fingerprint(sorted(rows))
+        facts = [self.ids, split, strata, *([] if self.groups is None else [self.groups])]
+        return fingerprint(sorted(zip(*(each.tolist() for each in facts), strict=True)))
 
     @cached_property
     def validation(self) -> NDArray[np.bool_]:
         """(n_train,) rows of the training split on which what is chosen is compared."""
-        strata = None if self.strata is None else self.strata[self.training]
-        return splits.validation_part(self.ids[self.training], strata, self.split_digest)
+        ids, strata, groups = self._training_samples()
+        return splits.validation_part(ids, strata, self.split_digest, groups)
+
+    @cached_property
+    def _drawn_halves(self) -> dict[int, tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+        """By seed; all tasks and models share them."""
+        return {}
+
+    def halves(self, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Two complementary halves of the training split, each (n_train,) rows.
+
+        Raises:
+            InputError: the training split is a single group.
+        """
+        ids, strata, groups = self._training_samples()
+        if groups is not None and (groups == groups[0]).all():
+            raise InputError(
+                f"data set '{self.name}': the training split is a single group, '{groups[0]}', and "
+                "has no halves; use finer 'groups', or seeds: 0 for no noise floor"
+            )
+        if seed not in self._drawn_halves:
+            drawn = splits.halves(ids, strata, self.split_digest, seed, groups)
+            self._drawn_halves[seed] = drawn
+        return self._drawn_halves[seed]
+
+    def _training_samples(
+        self,
+    ) -> tuple[NDArray[np.str_], NDArray[np.str_] | None, NDArray[np.str_] | None]:
+        """Ids, strata and groups of the training split."""
+        rows = self.training
+        strata = None if self.strata is None else self.strata[rows]
+        return self.ids[rows], strata, None if self.groups is None else self.groups[rows]
 
     @cached_property
     def evaluation_digest(self) -> str:
@@ -161,27 +193,39 @@ class DataSource(DataEntry, ABC):
         """Read the samples and draw the split.
 
         Raises:
-            InputError: ids that are not distinct, columns of other lengths, an empty split.
+            InputError: ids that are not distinct, columns of other lengths, an empty split, a
+                group that a given split cuts.
         """
         samples = self.read(folder, cache)
         self._check(samples)
-        strata = None if self.stratify is None else self._strata(samples, self.stratify)
+        strata = groups = None
+        if self.stratify is not None:
+            strata = self._words(samples, self.stratify, "stratify")
+        if self.groups is not None:
+            groups = self._words(samples, self.groups, "group")
+            if (groups == "").any():
+                first = samples.ids[groups == ""][0]
+                raise InputError(
+                    f"data set '{self.name}': sample '{first}' has no group in column "
+                    f"'{self.groups}'; fill it (a group of its own, say), or drop the sample"
+                )
         training, evaluation = splits.cut(
-            samples.ids, samples.columns, strata, self.split, self.name
+            samples.ids, samples.columns, strata, self.split, self.name, groups
         )
-        return DataSet(self.name, samples, training, evaluation, strata, self)
+        return DataSet(self.name, samples, training, evaluation, strata, self, groups)
 
-    def _strata(self, samples: Samples, name: str) -> NDArray[np.str_]:
+    def _words(self, samples: Samples, name: str, verb: str) -> NDArray[np.str_]:
+        """A column to stratify or group by, as text."""
         if name not in samples.columns:
             raise InputError(
-                f"data set '{self.name}': no column '{name}' to stratify by: "
+                f"data set '{self.name}': no column '{name}' to {verb} by: "
                 f"{closest(name, samples.columns)}"
             )
         try:
             return as_text(samples.columns[name])
         except ValueError as error:
             raise InputError(
-                f"data set '{self.name}': stratify by a column of labels; '{name}' {error}"
+                f"data set '{self.name}': {verb} by a column of labels; '{name}' {error}"
             ) from None
 
     def _check(self, samples: Samples) -> None:

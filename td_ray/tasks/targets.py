@@ -7,7 +7,8 @@ the task groups labels into coarser ones.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,30 +26,95 @@ from td_ray.tasks.text import as_text
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,20}")
 
 
+class Target(ABC):
+    """What a task asks of each sample of its data sets."""
+
+    classes: tuple[str, ...]
+    """Names of the classes in code order; empty for regression."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """Identity of all that decides the target."""
+
+    @abstractmethod
+    def values(self, data: DataSet) -> NDArray[Any]:
+        """(n,) float64 values or int64 codes; -1 where a sample takes no part."""
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnTarget(Target):
+    """A column that has been read; samples outside the splits take no part.
+
+    Attributes:
+        columns: (n,) values or codes by data set name.
+        digest: of those on the rows of the splits, and of the classes.
+    """
+
+    classes: tuple[str, ...]
+    columns: Mapping[str, NDArray[Any]]
+    digest: str
+
+    @property
+    def identity(self) -> str:
+        """See ``Target``."""
+        return self.digest
+
+    def values(self, data: DataSet) -> NDArray[Any]:
+        """See ``Target``."""
+        return self.columns[data.name]
+
+
+@dataclass(frozen=True, eq=False)
+class RegroupedTarget(Target):
+    """Another target's classes, put together, renamed or left out.
+
+    Attributes:
+        codes: (classes of the other,) int64 new code of each, -1 where it is left out.
+    """
+
+    other: Target
+    classes: tuple[str, ...]
+    codes: NDArray[np.int64]
+
+    @cached_property
+    def identity(self) -> str:
+        """See ``Target``."""
+        return fingerprint([self.other.identity, self.classes, self.codes.tolist()])
+
+    def values(self, data: DataSet) -> NDArray[np.int64]:
+        """See ``Target``."""
+        # the last code is that of -1, which stays what it is
+        return np.asarray(np.append(self.codes, -1)[self.other.values(data)])
+
+
 @dataclass(frozen=True)
 class Task:
     """A target with the data sets it is fitted and evaluated on.
 
+    Targets are computed when asked for, so that hundreds of tasks on one data set take no room.
+
     Attributes:
-        spec: what the experiment says.
+        spec: the line of the experiment; a family has many tasks of one line.
         data: the data set whose training split is fitted.
         evaluation: data sets that are predicted, by name.
-        classes: names of the classes in code order; empty for regression.
-        train_target: (n_train,) int64 codes or float64 values.
-        evaluation_targets: the same for each evaluation split, by data set name.
     """
 
     spec: TaskSpec
+    name: str
     data: DataSet
     evaluation: Mapping[str, DataSet]
-    classes: tuple[str, ...]
-    train_target: NDArray[Any]
-    evaluation_targets: Mapping[str, NDArray[Any]]
+    target: Target
 
     @property
-    def name(self) -> str:
-        """The task's name."""
-        return self.spec.name
+    def family(self) -> str | None:
+        """The name of the line, where it stands for a family."""
+        return None if self.spec.family is None else self.spec.name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes in code order; empty for regression."""
+        return self.target.classes
 
     @property
     def is_classification(self) -> bool:
@@ -56,54 +122,103 @@ class Task:
         return self.spec.kind == "classification"
 
     @property
+    def training(self) -> NDArray[np.bool_]:
+        """(n,) bool, the rows of its data set that heads are fitted on."""
+        return self.data.training & self._takes_part(self.data)
+
+    def evaluation_rows(self, name: str) -> NDArray[np.bool_]:
+        """(n,) bool, the rows of a data set that are predicted."""
+        data = self.evaluation[name]
+        return data.evaluation & self._takes_part(data)
+
+    @property
+    def train_target(self) -> NDArray[Any]:
+        """(n_train,) int64 codes or float64 values."""
+        return self.target.values(self.data)[self.training]
+
+    @property
+    def evaluation_targets(self) -> Mapping[str, NDArray[Any]]:
+        """The same for each evaluation split, by data set name."""
+        return {
+            name: self.target.values(data)[self.evaluation_rows(name)]
+            for name, data in self.evaluation.items()
+        }
+
+    @cached_property
+    def n_train(self) -> int:
+        """The number of training rows."""
+        return int(self.training.sum())
+
+    def evaluation_ids(self, name: str) -> NDArray[np.str_]:
+        """Ids of the samples of a data set that are predicted, in row order."""
+        return self.evaluation[name].ids[self.evaluation_rows(name)]
+
+    def evaluation_digest(self, name: str) -> str:
+        """Identity of these ids and their order, which predictions follow."""
+        data, ids = self.evaluation[name], self.evaluation_ids(name)
+        whole = len(ids) == len(data.evaluation_ids)
+        return data.evaluation_digest if whole else fingerprint(ids.tolist())
+
+    @property
+    def validation(self) -> NDArray[np.bool_]:
+        """(n_train,) the rows of the data set's validation part that take part."""
+        return self.data.validation[self.training[self.data.training]]
+
+    def halves(self, seed: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """The halves of the data set, each (n_train,): every task is cut alike."""
+        rows = self.training[self.data.training]
+        a, b = self.data.halves(seed)
+        return a[rows], b[rows]
+
+    @property
     def center(self) -> float:
         """The constant by which regression predictions are centred: the training mean."""
         return 0.0 if self.is_classification else float(np.mean(self.train_target))
 
-    @cached_property
+    @property
     def identity(self) -> str:
         """Identity of the target on the training and evaluation rows."""
-        arrays = [self.train_target, *(self.evaluation_targets[k] for k in self.spec.evaluated_on)]
-        return fingerprint([self.spec.kind, self.classes, [array.tolist() for array in arrays]])
+        return self.target.identity
+
+    def _takes_part(self, data: DataSet) -> NDArray[np.bool_]:
+        if not self.is_classification:
+            return np.ones(data.n, dtype=bool)
+        return np.asarray(self.target.values(data) >= 0)
 
 
-def resolve_tasks(specs: Sequence[TaskSpec], data: Mapping[str, DataSet]) -> list[Task]:
-    """Turn task lines into tasks.
+def column_target(spec: TaskSpec, data: Mapping[str, DataSet]) -> Target:
+    """Read the target that a line of ``tasks`` names, without its family.
 
     Raises:
         InputError: no such column, labels where numbers are needed (or the reverse), a class
             that the training split lacks.
     """
-    return [_resolve(spec, data) for spec in specs]
-
-
-def _resolve(spec: TaskSpec, data: Mapping[str, DataSet]) -> Task:
-    where = f"task '{spec.name}'"
+    where, column = f"task '{spec.name}'", str(spec.target)
     fitted = data[spec.data]
     evaluation = {name: data[name] for name in spec.evaluated_on}
-    train = fitted.column(spec.target, where)[fitted.training]
+    train = fitted.column(column, where)[fitted.training]
     evals = {
-        name: dataset.column(spec.target, where)[dataset.evaluation]
+        name: dataset.column(column, where)[dataset.evaluation]
         for name, dataset in evaluation.items()
     }
     if spec.kind == "regression":
-        numbers = {name: _numbers(values, where, spec.target) for name, values in evals.items()}
-        values = _numbers(train, where, spec.target)
+        numbers = {name: _numbers(values, where, column) for name, values in evals.items()}
+        values = _numbers(train, where, column)
         if values.min() == values.max():
             raise InputError(
-                f"{where}: column '{spec.target}' is {values[0]:g} on the whole training split; "
+                f"{where}: column '{column}' is {values[0]:g} on the whole training split; "
                 "there is nothing to regress on"
             )
-        return Task(spec, fitted, evaluation, (), values, numbers)
+        return _whole(spec, data, (), values, numbers)
     coarser = _grouping(spec, where)
     if coarser is not None:
-        found = [_labels(values, where, spec.target) for values in (train, *evals.values())]
+        found = [_labels(values, where, column) for values in (train, *evals.values())]
         _refuse_unknown(coarser, set(np.concatenate(found).tolist()), where)
-    names = _class_names(spec, _labels(train, where, spec.target), coarser, where)
+    names = _class_names(spec, _labels(train, where, column), coarser, where)
     codes = {name: code for code, name in enumerate(names)}
 
     def encode(values: NDArray[Any], data_name: str) -> NDArray[np.int64]:
-        labels = _labels(values, where, spec.target)
+        labels = _labels(values, where, column)
         return _encode(labels, codes, coarser, f"{where}: data set '{data_name}'")
 
     train_codes = encode(train, spec.data)
@@ -114,7 +229,28 @@ def _resolve(spec: TaskSpec, data: Mapping[str, DataSet]) -> Task:
             f"{where}: class '{names[min(absent)]}' is missing from the training split of "
             f"'{spec.data}'; a head cannot learn it: change the split or the task"
         )
-    return Task(spec, fitted, evaluation, names, train_codes, eval_codes)
+    return _whole(spec, data, names, train_codes, eval_codes)
+
+
+def _whole(
+    spec: TaskSpec,
+    data: Mapping[str, DataSet],
+    classes: tuple[str, ...],
+    train: NDArray[Any],
+    evals: Mapping[str, NDArray[Any]],
+) -> ColumnTarget:
+    """Put the values of the splits' rows in their places among all rows."""
+    places = {name: data[name].evaluation for name in evals}
+    columns = {
+        name: np.full(data[name].n, -1, dtype=train.dtype)
+        for name in (spec.data, *spec.evaluated_on)
+    }
+    columns[spec.data][data[spec.data].training] = train
+    for name, rows in places.items():
+        columns[name][rows] = evals[name]
+    arrays = [train, *(evals[name] for name in spec.evaluated_on)]
+    identity = fingerprint([spec.kind, classes, [array.tolist() for array in arrays]])
+    return ColumnTarget(classes, columns, identity)
 
 
 def _numbers(values: NDArray[Any], where: str, column: str) -> NDArray[np.float64]:

@@ -72,6 +72,7 @@ class StoredPredictions(FileEntry, PredictionSource):
             raise WorkError(f"{path}: '{key}' has shape {outputs.shape}; give one label a sample")
         if len(outputs) == data.n:
             outputs = outputs[data.evaluation]
+        outputs = outputs[task.evaluation_rows(data.name)[data.evaluation]]
         return _labels(outputs, task, path) if task.is_classification else _values(outputs, path)
 
     def _order(self, path: Path, folder: Path, data: DataSet, key: str) -> NDArray[np.intp]:

@@ -5,8 +5,9 @@
         builder: [resnet*, mobilenet_v2]     # names or globs of torchvision.models.list_models
         weights: DEFAULT                     # a name of the builder's weights enum, or a list
 
-Weights lie where torchvision looks for them, in ``$TORCH_HOME/hub/checkpoints``, and ``td-ray
-prefetch`` downloads them. The file's name ends in the first digits of its SHA-256, which is checked.
+Weights lie where torchvision looks for them, in ``$TORCH_HOME/hub/checkpoints``, and
+``td-ray prefetch`` downloads them. The file's name ends in the first digits of its SHA-256, which
+is checked.
 """
 
 from __future__ import annotations

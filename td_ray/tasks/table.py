@@ -40,8 +40,8 @@ class Table(DataSource):
     bytes in a Parquet file are left out.
 
     Attributes:
-        path: a ``.csv``, ``.tsv``, ``.parquet``, ``.npz`` (arrays of equal length) or ``.npy`` file (one
-            array, which becomes the column ``label``).
+        path: a ``.csv``, ``.tsv``, ``.parquet``, ``.npz`` (arrays of equal length) or ``.npy``
+            file (one array, which becomes the column ``label``).
         id: the column of sample ids, or ``row-order``: ids are then "0", "1", ...
         inputs: an ``.npy`` file with one row per row of the table.
         text: the column of texts that models take as inputs.

@@ -32,7 +32,8 @@ from td_ray.zoo.source import NetworkSource
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from td_ray.zoo.network import Block, Network
+    from td_ray.tasks.inputs import Block
+    from td_ray.zoo.network import Network
 
 
 @MODEL_SOURCES.register("checkpoints")

@@ -34,7 +34,8 @@ from td_ray.zoo.source import NetworkSource
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from td_ray.zoo.network import Block, Network
+    from td_ray.tasks.inputs import Block
+    from td_ray.zoo.network import Network
 
 Catalogue = dict[str, dict[str, str]]
 """Builder -> name of weights -> address of the file."""

@@ -87,9 +87,16 @@ class Split(Frozen):
 
 
 class DataEntry(Frozen):
-    """One line of ``data``: a source of samples with labels; the split belongs to it."""
+    """One line of ``data``: a source of samples with labels; the split belongs to it.
+
+    Attributes:
+        stratify: a column of labels whose shares splits, halves and subsets keep.
+        subset: draw this many samples, before the split, by the split's seed. A larger subset
+            holds the smaller ones.
+    """
 
     source: str
     name: Name
     split: Split = Split()
     stratify: str | None = None
+    subset: Annotated[int, Field(gt=0)] | None = None

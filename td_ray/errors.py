@@ -26,6 +26,10 @@ class RunError(TdRayError):
     """Every unit of a run failed, or the run could not go on; exit code 1."""
 
 
+class SkippedSamplesWarning(UserWarning):
+    """Samples that cannot be read were left out of a data set, as the experiment asked."""
+
+
 class PartialMatrixWarning(UserWarning):
     """A matrix was read while some of its pairs are still missing or have failed."""
 

@@ -9,15 +9,18 @@ import os
 import platform
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from td_ray.errors import InputError, TdRayError
 
-Digest = Callable[[Path], str | None]
-"""Gives the digest of a file's bytes, or None where it is not known without reading it."""
+Files = Path | Sequence[Path]
+"""One file, or many that belong together and are digested as one, in their order."""
+
+Digest = Callable[[Files], str | None]
+"""Gives the digest of files' bytes, or None where it is not known without reading them."""
 
 # What a plan reads by itself: a file that is no larger than this costs it next to nothing.
 SMALL_FILE_BYTES = 4 * 2**20
@@ -29,10 +32,15 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256(files: Files) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal; of many files, that of theirs."""
+    if isinstance(files, Path):
+        with files.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    whole = hashlib.sha256()
+    for path in files:
+        whole.update(sha256(path).encode())
+    return whole.hexdigest()
 
 
 @contextmanager
@@ -117,44 +125,58 @@ def one_line(error: BaseException, longest: int = 400) -> str:
 
 
 class DigestMemory:
-    """SHA-256 of files, remembered by (path, size, modification time) in the cache folder."""
+    """SHA-256 of files, remembered by (path, size, modification time) in the cache folder.
+
+    Files that are asked for together have one record, so that a folder of images is one look-up.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root / "digests"
 
-    def known(self, path: Path) -> str | None:
-        """Return the digest if it is remembered or the file is small, else None."""
-        remembered = self._remembered(path)
-        if remembered is None and path.stat().st_size <= SMALL_FILE_BYTES:
-            return self.computed(path)
+    def known(self, files: Files) -> str | None:
+        """Return the digest if it is remembered or the files are small, else None."""
+        stamp = _stamp(files)
+        remembered = self._remembered(stamp)
+        if remembered is None and stamp["size"] <= SMALL_FILE_BYTES:
+            return self.computed(files)
         return remembered
 
-    def computed(self, path: Path) -> str:
-        """Return the digest, reading the file where it is not remembered."""
-        remembered = self._remembered(path)
+    def computed(self, files: Files) -> str:
+        """Return the digest, reading the files where it is not remembered."""
+        before = _stamp(files)
+        remembered = self._remembered(before)
         if remembered is not None:
             return remembered
-        before = _stamp(path)
-        digest = sha256(path)
-        if _stamp(path) == before:  # a file that changes while it is read is not remembered
+        digest = sha256(files)
+        if _stamp(files) == before:  # what changes while it is read is not remembered
             with suppress(OSError):  # a cache that cannot be written costs time, nothing else
-                write_json(self._record(path), {**before, "sha256": digest})
+                write_json(self._record(before), {**before, "sha256": digest})
         return digest
 
-    def _record(self, path: Path) -> Path:
-        return self._root / f"{fingerprint(str(path.resolve()))}.json"
+    def _record(self, stamp: dict[str, Any]) -> Path:
+        return self._root / f"{fingerprint(stamp['path'])}.json"
 
-    def _remembered(self, path: Path) -> str | None:
+    def _remembered(self, stamp: dict[str, Any]) -> str | None:
         try:
-            record = json.loads(self._record(path).read_text())
+            record = json.loads(self._record(stamp).read_text())
         except (OSError, ValueError):
             return None
         if not isinstance(record, dict):
             return None
         digest = record.pop("sha256", None)
-        return str(digest) if digest and record == _stamp(path) else None
+        return str(digest) if digest and record == stamp else None
 
 
-def _stamp(path: Path) -> dict[str, Any]:
-    status = path.stat()
-    return {"path": str(path.resolve()), "size": status.st_size, "modified": status.st_mtime_ns}
+def _stamp(files: Files) -> dict[str, Any]:
+    """Path, size and modification time; of many files their sum, and digests of the lists."""
+    if isinstance(files, Path):
+        status = files.stat()
+        path = str(files.resolve())
+        return {"path": path, "size": status.st_size, "modified": status.st_mtime_ns}
+    found = [os.stat(path) for path in files]
+    times = [[status.st_size, status.st_mtime_ns] for status in found]
+    return {
+        "path": fingerprint([os.path.abspath(path) for path in files]),
+        "size": sum(status.st_size for status in found),
+        "modified": fingerprint(times),
+    }

@@ -90,9 +90,11 @@ class DataEntry(Frozen):
     """One line of ``data``: a source of samples with labels; the split belongs to it.
 
     Attributes:
-        stratify: a column of labels whose shares the split and the halves keep.
+        stratify: a column of labels whose shares splits, halves and subsets keep.
         groups: a column such as a patient or a document. Samples with the same value are never
             on both sides of a split, of two halves, or of the validation part.
+        subset: draw this many samples, before the split, by the split's seed. A larger subset
+            holds the smaller ones.
     """
 
     source: str
@@ -100,3 +102,4 @@ class DataEntry(Frozen):
     split: Split = Split()
     stratify: str | None = None
     groups: str | None = None
+    subset: Annotated[int, Field(gt=0)] | None = None

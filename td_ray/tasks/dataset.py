@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from td_ray.needs import Needed
 from td_ray.registry import closest
 from td_ray.spec import DataEntry
 from td_ray.tasks import splits
-from td_ray.tasks.inputs import Inputs
+from td_ray.tasks.inputs import ChosenInputs, Inputs
 from td_ray.tasks.text import as_text
 
 
@@ -174,6 +174,10 @@ class DataSet:
         return inputs
 
 
+def _chosen(inputs: Callable[[], Inputs], rows: NDArray[np.intp]) -> Inputs:
+    return ChosenInputs(inputs(), rows)
+
+
 class DataSource(DataEntry, ABC):
     """Base of all data sources: options as fields, and how to read them."""
 
@@ -190,14 +194,16 @@ class DataSource(DataEntry, ABC):
         return []
 
     def load(self, folder: Path, cache: Path) -> DataSet:
-        """Read the samples and draw the split.
+        """Read the samples, draw the subset if one is asked for, and the split.
 
         Raises:
             InputError: ids that are not distinct, columns of other lengths, an empty split, a
-                group that a given split cuts.
+                group that a given split cuts, a subset of more samples than there are.
         """
         samples = self.read(folder, cache)
         self._check(samples)
+        if self.subset is not None:
+            samples = self._drawn(samples, self.subset)
         strata = groups = None
         if self.stratify is not None:
             strata = self._words(samples, self.stratify, "stratify")
@@ -213,6 +219,27 @@ class DataSource(DataEntry, ABC):
             samples.ids, samples.columns, strata, self.split, self.name, groups
         )
         return DataSet(self.name, samples, training, evaluation, strata, self, groups)
+
+    def _drawn(self, samples: Samples, size: int) -> Samples:
+        """A subset that keeps the shares of the strata, and of a split that a column gives."""
+        n = len(samples.ids)
+        if size > n:
+            raise InputError(
+                f"data set '{self.name}': a subset of {size} samples is asked for, "
+                f"and there are {n}"
+            )
+        strata = None if self.stratify is None else self._words(samples, self.stratify, "stratify")
+        if self.split.column is not None:
+            words = splits.split_words(samples.columns, self.split.column, self.name)
+            labels = np.zeros(n, dtype=str) if strata is None else strata
+            pairs = [
+                f"{len(word)}:{word}{label}" for word, label in zip(words, labels, strict=True)
+            ]
+            strata = np.array(pairs)
+        rows = np.flatnonzero(splits.subset(samples.ids, strata, size, self.split.seed))
+        columns = {name: values[rows] for name, values in samples.columns.items()}
+        inputs = None if samples.inputs is None else partial(_chosen, samples.inputs, rows)
+        return Samples(samples.ids[rows], columns, inputs)
 
     def _words(self, samples: Samples, name: str, verb: str) -> NDArray[np.str_]:
         """A column to stratify or group by, as text."""

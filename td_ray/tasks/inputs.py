@@ -48,3 +48,31 @@ def as_block(images: Sequence[NDArray[Any]]) -> Block:
     if images and all(image.shape == images[0].shape for image in images):
         return np.stack(images)
     return list(images)
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenInputs:
+    """Some rows of other inputs; no others are read.
+
+    Attributes:
+        rows: (n,) row numbers, ascending.
+    """
+
+    inputs: Inputs
+    rows: NDArray[np.intp]
+
+    def __len__(self) -> int:
+        """The number of chosen rows."""
+        return len(self.rows)
+
+    def __getitem__(self, rows: slice, /) -> Block:
+        """The inputs of a slice, of which neighbours are read together."""
+        wanted = self.rows[rows]
+        if isinstance(self.inputs, np.ndarray):
+            return self.inputs[wanted]
+        if not len(wanted):
+            return self.inputs[0:0]
+        runs = np.split(wanted, np.flatnonzero(np.diff(wanted) != 1) + 1)
+        blocks = [self.inputs[int(run[0]) : int(run[-1]) + 1] for run in runs]
+        items = [item for block in blocks for item in block]
+        return as_block(items) if isinstance(items[0], np.ndarray) else items

@@ -55,17 +55,26 @@ def cut(
     return training, evaluation
 
 
-def _by_column(
-    columns: Mapping[str, NDArray[Any]], name: str, split: Split, data: str
-) -> tuple[Rows, Rows]:
+def split_words(columns: Mapping[str, NDArray[Any]], name: str, data: str) -> NDArray[np.str_]:
+    """Return the (n,) words of the column that holds the split.
+
+    Raises:
+        InputError: no such column, or not of words.
+    """
     if name not in columns:
         raise InputError(
             f"data set '{data}': no column '{name}' for the split: {closest(name, columns)}"
         )
     try:
-        words = as_text(columns[name])
+        return as_text(columns[name])
     except ValueError as error:
         raise InputError(f"data set '{data}': the split column '{name}' {error}") from None
+
+
+def _by_column(
+    columns: Mapping[str, NDArray[Any]], name: str, split: Split, data: str
+) -> tuple[Rows, Rows]:
+    words = split_words(columns, name, data)
     test = "test" if split.test is None else str(split.test)
     for word in (split.train, test):
         if word not in words:
@@ -88,6 +97,25 @@ def _refuse_cut_groups(
             f"'{cut_through[0]}'{more} in both splits; put each group in one of them, or leave "
             "out 'groups'"
         )
+
+
+def subset(ids: NDArray[np.str_], strata: NDArray[Any] | None, size: int, seed: int) -> Rows:
+    """Draw ``size`` samples so that a larger subset holds all smaller ones of its seed.
+
+    The sample of rank r (by its key, from 0) in a stratum of m is number (r + 1/2) / m in the
+    queue from which the first ``size`` are taken: each stratum has its share, rounded.
+
+    Returns:
+        The chosen rows, (n,) bool.
+    """
+    drawn = keys(ids, f"subset:{seed}")
+    place = np.empty(len(ids))
+    for rows in _strata(strata, len(ids)):
+        order = rows[np.argsort(drawn[rows], kind="stable")]
+        place[order] = (np.arange(len(rows)) + 0.5) / len(rows)
+    chosen = np.zeros(len(ids), dtype=bool)
+    chosen[np.lexsort((drawn, place))[:size]] = True
+    return chosen
 
 
 def halves(

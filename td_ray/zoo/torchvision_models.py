@@ -19,8 +19,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from td_ray.errors import InputError, WorkError
@@ -28,6 +26,7 @@ from td_ray.files import Digest, one_line, sha256, write_json
 from td_ray.registry import MODEL_SOURCES, closest
 from td_ray.spec import Words
 from td_ray.tasks import DataSet
+from td_ray.zoo.images import prepare_images
 from td_ray.zoo.patterns import fill
 from td_ray.zoo.source import NetworkSource
 
@@ -79,10 +78,11 @@ class Torchvision(NetworkSource):
         who = str(self.name)
 
         def prepare(block: Block) -> Tensor:
-            prepared: Tensor = transform(_as_images(np.array(block), who))
-            return prepared
+            return prepare_images(block, transform, who)
 
-        return TorchNetwork(self._load(), layers, prepare=prepare, device=device, who=who)
+        return TorchNetwork(
+            self._load(), layers, prepare=prepare, device=device, who=who, pooling=self.pooling
+        )
 
     def _builders(self, catalogue: Catalogue) -> list[str]:
         found: list[str] = []
@@ -147,25 +147,6 @@ def _check_bytes(path: Path) -> None:
             f"{path} is damaged: its SHA-256 starts with {found[: len(expected)]}, not {expected}; "
             "delete it, so that it is fetched again"
         )
-
-
-def _as_images(block: NDArray[Any], who: str) -> Tensor:
-    """(n, h, w) or (n, h, w, 3), uint8 or floats in [0, 1], to (n, 3, h, w)."""
-    import torch
-
-    if block.ndim == 3:
-        block = np.repeat(block[..., None], 3, axis=-1)
-    if block.ndim != 4 or block.shape[-1] != 3:
-        raise WorkError(
-            f"model '{who}' takes images (n, height, width) or (n, height, width, 3), "
-            f"not inputs of shape {block.shape}"
-        )
-    if block.dtype != np.uint8 and (block.dtype.kind != "f" or block.min() < 0 or block.max() > 1):
-        raise WorkError(
-            f"model '{who}' takes images as uint8 or as floats in [0, 1], not {block.dtype} "
-            f"from {block.min()} to {block.max()}"
-        )
-    return torch.from_numpy(np.ascontiguousarray(block.transpose(0, 3, 1, 2)))
 
 
 def _catalogue(cache: Path) -> Catalogue:

@@ -9,7 +9,17 @@
 The factory is called with ``arguments`` and returns a ``torch.nn.Module``; see
 ``td_ray.zoo.factories`` for what its module may import. It is the only code that an experiment
 names; weights are read as data (safetensors, or ``torch.load`` with ``weights_only=True``),
-never as code.
+never as code. They are a state dict, or lie in a checkpoint under ``state_dict``,
+``model_state_dict`` or ``model``; the prefixes of DataParallel and torch.compile are dropped.
+
+Inputs become a float tensor, unless the module has a method ``prepare(block)``. It takes inputs
+of some samples, as an array or as a list (images of different sizes, texts), and returns what
+``forward`` takes: a tensor, or a dict of tensors that ``forward`` takes by name. It runs on the
+CPU, and threads may call it at the same time:
+
+    class Encoder(nn.Module):
+        def prepare(self, block):
+            return torch.stack([resize(torch.from_numpy(image)) for image in block])
 """
 
 from __future__ import annotations
@@ -28,6 +38,7 @@ from td_ray.tasks import DataSet
 from td_ray.zoo.factories import find_factory
 from td_ray.zoo.file_entry import FileEntry
 from td_ray.zoo.source import NetworkSource
+from td_ray.zoo.state_dicts import below, read_weights, unwrapped
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,6 +53,7 @@ class Checkpoints(FileEntry, NetworkSource):
     Attributes:
         factory: ``package.module:function``.
         arguments: keyword arguments of the factory: texts, numbers, lists and mappings.
+        prefix: takes the weights whose keys start so, without it, such as ``encoder.``.
     """
 
     default_layer: ClassVar[str] = "penultimate"
@@ -49,6 +61,7 @@ class Checkpoints(FileEntry, NetworkSource):
 
     factory: str
     arguments: Mapping[str, JsonValue] = {}
+    prefix: str = ""
 
     @field_validator("arguments")
     @classmethod
@@ -62,7 +75,8 @@ class Checkpoints(FileEntry, NetworkSource):
         if weights is None:
             return None
         factory = find_factory(self.factory, folder)
-        return [weights, factory.text, factory.code_identity(), dict(self.arguments)]
+        prefix = [self.prefix] if self.prefix else []
+        return [weights, factory.text, factory.code_identity(), dict(self.arguments), *prefix]
 
     def check(self, folder: Path, data: DataSet, tasks: Sequence[str]) -> None:
         """The checkpoint and the factory are there, and the data set has inputs."""
@@ -75,14 +89,23 @@ class Checkpoints(FileEntry, NetworkSource):
         from td_ray.zoo.torch_network import TorchNetwork
 
         module = self._module(folder, data)
-        return TorchNetwork(module, layers, prepare=_as_float, device=device, who=str(self.name))
+        return TorchNetwork(
+            module,
+            layers,
+            prepare=getattr(module, "prepare", _as_float),
+            device=device,
+            who=str(self.name),
+            pooling=self.pooling,
+        )
 
     def _module(self, folder: Path, data: DataSet) -> nn.Module:
         module = find_factory(self.factory, folder).build(self.arguments, folder)
         path = self.file(folder, data.name)
-        weights = _read_weights(path)
+        weights = read_weights(path)
+        if self.prefix:
+            weights = below(weights, self.prefix, path)
         try:
-            module.load_state_dict(weights)
+            module.load_state_dict(unwrapped(weights, module.state_dict()))
         except Exception as error:  # modules may load their state as they like
             raise WorkError(
                 f"checkpoint {path} does not fit its factory '{self.factory}': {one_line(error)}"
@@ -94,33 +117,3 @@ def _as_float(block: Block) -> Tensor:
     import torch
 
     return torch.from_numpy(np.array(block)).float()
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict; never runs code that a file carries.
-
-    Raises:
-        WorkError: cut short, or something else than tensors by name.
-    """
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, EOFError, ValueError, RuntimeError) as error:
-        raise WorkError(f"checkpoint {path} cannot be read: {one_line(error)}") from None
-    except Exception as error:  # pickle.UnpicklingError: a file that wants to run code, or garbage
-        raise WorkError(
-            f"checkpoint {path} is not a plain state dict: {one_line(error, 160)}; "
-            "save module.state_dict(), best as safetensors"
-        ) from None
-    weights = weights.get("state_dict", weights) if isinstance(weights, dict) else weights
-    if not isinstance(weights, dict):
-        raise WorkError(f"checkpoint {path} holds a {type(weights).__name__}, not a state dict")
-    for name in weights:
-        if not isinstance(name, str):
-            raise WorkError(f"checkpoint {path} is no state dict: it has the key {name!r}")
-    return weights

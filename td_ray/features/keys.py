@@ -41,11 +41,13 @@ def features_key(
     source = representation.model
     identity = source.identity(folder, data.name, representation.layer, digest)
     inputs = None
+    kind = [source.source, representation.layer, "float32"]
     if isinstance(source, NetworkSource):
+        if source.pooling != "mean":  # named only then, so that older features keep their key
+            kind.append(source.pooling)
         inputs = data.source.inputs_identity(folder, digest)
         if inputs is None and data.samples.inputs is not None:
             return None
     if identity is None:
         return None
-    kind = [source.source, representation.layer, "float32"]
     return fingerprint([versions.FEATURES, kind, identity, inputs, data.ids_digest])

@@ -6,13 +6,20 @@
         factory: my_networks:build          # a module beside the experiment, or installed
         arguments: {width: 64}
 
-The factory is called with ``arguments`` and returns a ``torch.nn.Module``. Inputs reach it as
-float32, unless it has a method ``prepare(block)`` that turns a block of inputs (an array, or a list
-where they differ in size) into the tensor that ``forward`` takes; threads may call it. See
+The factory is called with ``arguments`` and returns a ``torch.nn.Module``; see
 ``td_ray.zoo.factories`` for what its module may import. It is the only code that an experiment
 names; weights are read as data (safetensors, or ``torch.load`` with ``weights_only=True``),
-never as code. They may lie under ``state_dict``, ``model_state_dict`` or ``model`` in the file, and
-be named as ``torch.compile`` and data-parallel training name them.
+never as code. They are a state dict, or lie in a checkpoint under ``state_dict``,
+``model_state_dict`` or ``model``; the prefixes of DataParallel and torch.compile are dropped.
+
+Inputs become a float tensor, unless the module has a method ``prepare(block)``. It takes inputs
+of some samples, as an array or as a list (images of different sizes, texts), and returns what
+``forward`` takes: a tensor, or a dict of tensors that ``forward`` takes by name. It runs on the
+CPU, and threads may call it at the same time:
+
+    class Encoder(nn.Module):
+        def prepare(self, block):
+            return torch.stack([resize(torch.from_numpy(image)) for image in block])
 """
 
 from __future__ import annotations
@@ -31,9 +38,7 @@ from td_ray.tasks import DataSet
 from td_ray.zoo.factories import find_factory
 from td_ray.zoo.file_entry import FileEntry
 from td_ray.zoo.source import NetworkSource
-
-WRAPPERS = ("_orig_mod.module.", "module._orig_mod.", "_orig_mod.", "module.")
-"""What ``torch.compile`` and data-parallel training put before every name."""
+from td_ray.zoo.state_dicts import below, read_weights, unwrapped
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -49,6 +54,7 @@ class Checkpoints(FileEntry, NetworkSource):
     Attributes:
         factory: ``package.module:function``.
         arguments: keyword arguments of the factory: texts, numbers, lists and mappings.
+        prefix: takes the weights whose keys start so, without it, such as ``encoder.``.
     """
 
     default_layer: ClassVar[str] = "penultimate"
@@ -56,6 +62,7 @@ class Checkpoints(FileEntry, NetworkSource):
 
     factory: str
     arguments: Mapping[str, JsonValue] = {}
+    prefix: str = ""
 
     @field_validator("arguments")
     @classmethod
@@ -69,7 +76,8 @@ class Checkpoints(FileEntry, NetworkSource):
         if weights is None:
             return None
         factory = find_factory(self.factory, folder)
-        return [weights, factory.text, factory.code_identity(), dict(self.arguments)]
+        prefix = [self.prefix] if self.prefix else []
+        return [weights, factory.text, factory.code_identity(), dict(self.arguments), *prefix]
 
     def check(self, folder: Path, data: DataSet, tasks: Sequence[str]) -> None:
         """The checkpoint and the factory are there, and the data set has inputs."""
@@ -82,15 +90,23 @@ class Checkpoints(FileEntry, NetworkSource):
         from td_ray.zoo.torch_network import TorchNetwork
 
         module = self._module(folder, data)
-        prepare = getattr(module, "prepare", _as_float)
-        return TorchNetwork(module, layers, prepare=prepare, device=device, who=str(self.name))
+        return TorchNetwork(
+            module,
+            layers,
+            prepare=getattr(module, "prepare", _as_float),
+            device=device,
+            who=str(self.name),
+            pooling=self.pooling,
+        )
 
     def _module(self, folder: Path, data: DataSet) -> nn.Module:
         module = find_factory(self.factory, folder).build(self.arguments, folder)
         path = self.file(folder, data.name)
-        weights = _without_wrapper(_read_weights(path), module)
+        weights = read_weights(path)
+        if self.prefix:
+            weights = below(weights, self.prefix, path)
         try:
-            module.load_state_dict(weights)
+            module.load_state_dict(unwrapped(weights, module.state_dict()))
         except Exception as error:  # modules may load their state as they like
             raise WorkError(
                 f"checkpoint {path} does not fit its factory '{self.factory}': {one_line(error)}"
@@ -102,46 +118,3 @@ def _as_float(block: Block) -> Tensor:
     import torch
 
     return torch.from_numpy(np.array(block)).float()
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict; never runs code that a file carries.
-
-    Raises:
-        WorkError: cut short, or something else than tensors by name.
-    """
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError, EOFError, ValueError, RuntimeError) as error:
-        raise WorkError(f"checkpoint {path} cannot be read: {one_line(error)}") from None
-    except Exception as error:  # pickle.UnpicklingError: a file that wants to run code, or garbage
-        raise WorkError(
-            f"checkpoint {path} is not a plain state dict: {one_line(error, 160)}; "
-            "save module.state_dict(), best as safetensors"
-        ) from None
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(weights, dict) and isinstance(weights.get(key), dict):
-            weights = weights[key]
-    if not isinstance(weights, dict):
-        raise WorkError(f"checkpoint {path} holds a {type(weights).__name__}, not a state dict")
-    for name in weights:
-        if not isinstance(name, str):
-            raise WorkError(f"checkpoint {path} is no state dict: it has the key {name!r}")
-    return weights
-
-
-def _without_wrapper(weights: dict[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
-    """Names as they were before training wrapped the module, if only these fit."""
-    known = module.state_dict().keys()
-    for prefix in WRAPPERS:
-        if weights and all(name.startswith(prefix) for name in weights):
-            names = {name.removeprefix(prefix): value for name, value in weights.items()}
-            if not known & weights.keys() and known & names.keys():
-                weights = names
-    return weights

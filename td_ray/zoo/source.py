@@ -15,6 +15,7 @@ from td_ray.files import Digest
 from td_ray.needs import Needed
 from td_ray.spec import ModelEntry, TaskSpec
 from td_ray.tasks import DataSet, Task
+from td_ray.zoo.pooling import Pooling
 
 if TYPE_CHECKING:
     from td_ray.zoo.network import Network
@@ -84,7 +85,13 @@ class ArraySource(FeatureSource):
 
 
 class NetworkSource(FeatureSource):
-    """A model that runs on the data set's inputs, on a GPU if one is asked for."""
+    """A model that runs on the data set's inputs, on a GPU if one is asked for.
+
+    Attributes:
+        pooling: how a layer's positions become one row (see ``td_ray.zoo.pooling``).
+    """
+
+    pooling: Pooling = "mean"
 
     def check(self, folder: Path, data: DataSet, tasks: Sequence[str]) -> None:
         """See ``ModelSource``: a network needs inputs."""

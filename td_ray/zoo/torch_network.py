@@ -1,13 +1,13 @@
 """Torch modules as networks: hooks on layers, positions pooled.
 
 A layer is ``output`` (what the module returns), ``penultimate`` (what goes into the last linear
-layer that runs), or the name of any submodule as ``named_modules`` has it. Spatial maps
-(n, c, h, w) and token sequences (n, t, d) are averaged over positions.
+layer that runs), or the name of any submodule as ``named_modules`` has it. Positions are pooled
+as ``td_ray.zoo.pooling`` says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from td_ray.errors import WorkError
 from td_ray.registry import closest
 from td_ray.tasks.inputs import Block
 from td_ray.zoo.network import Network
+from td_ray.zoo.pooling import Pooler, Pooling
 
 Prepare = Callable[[Block], Any]
 
@@ -33,13 +34,20 @@ class TorchNetwork(Network):
         prepare: Prepare,
         device: str,
         who: str,
+        pooling: Pooling = "mean",
+        classifier: Sequence[nn.Module] | None = None,
+        unwrap: Callable[[Any], Any] = lambda value: value,
     ) -> None:
         """Put hooks on the module's layers.
 
         Args:
-            prepare: turns a block of inputs into what the module takes.
+            prepare: turns a block of inputs into a tensor, or into a mapping of tensors which
+                the module takes by name (its ``attention_mask`` says what is padding).
             device: ``cpu`` or ``cuda``.
             who: the model's name, for errors.
+            pooling: how positions become one row.
+            classifier: the modules whose input is ``penultimate``; by default all linear ones.
+            unwrap: finds the tensor in what a layer gives.
 
         Raises:
             WorkError: no such layer.
@@ -47,6 +55,8 @@ class TorchNetwork(Network):
         self._place = torch.device(device)
         self._module = module.to(self._place).eval()
         self._layers, self._prepare, self._who = tuple(layers), prepare, who
+        self._classifier, self._unwrap = classifier, unwrap
+        self._pool = Pooler(pooling, who)
         self._seen: dict[str, Any] = {}
         self._hooks: list[RemovableHandle] = []
         for layer in self._layers:
@@ -60,28 +70,34 @@ class TorchNetwork(Network):
         """See ``Network``."""
         self._seen.clear()
         with torch.inference_mode():
-            self._seen["output"] = self._module(batch.to(self._place))
-        return {layer: self._features(layer) for layer in self._layers}
+            if isinstance(batch, Mapping):
+                named = {name: tensor.to(self._place) for name, tensor in batch.items()}
+                self._seen["output"] = self._unwrap(self._module(**named))
+                mask = named.get("attention_mask")
+            else:
+                self._seen["output"] = self._unwrap(self._module(batch.to(self._place)))
+                mask = None
+            return {layer: self._features(layer, mask) for layer in self._layers}
 
     def close(self) -> None:
         """Take the hooks off; the module is as it was."""
         for hook in self._hooks:
             hook.remove()
 
-    def _features(self, layer: str) -> Tensor:
+    def _features(self, layer: str, mask: Tensor | None) -> Tensor:
         if layer not in self._seen:
             raise WorkError(
                 f"model '{self._who}' does not use its layer '{layer}'; name another layer"
             )
-        return _pool(self._seen[layer], self._who, layer)
+        return self._pool(self._seen[layer], layer, mask)
 
     def _watch(self, layer: str) -> None:
         if layer == "output":
             return
         if layer == "penultimate":
             # the last one that runs: others may be defined after it
-            for linear in _linears(self._module, self._who):
-                hook = linear.register_forward_pre_hook(self._keep_input, with_kwargs=True)
+            for module in self._classifier or _linears(self._module, self._who):
+                hook = module.register_forward_pre_hook(self._keep_input, with_kwargs=True)
                 self._hooks.append(hook)
             return
         modules = dict(self._module.named_modules())
@@ -90,7 +106,7 @@ class TorchNetwork(Network):
             raise WorkError(f"model '{self._who}' has no layer '{layer}': {closest(layer, names)}")
 
         def keep_output(_: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-            self._seen[layer] = _copy(output)
+            self._seen[layer] = _copy(self._unwrap(output))
 
         self._hooks.append(modules[layer].register_forward_hook(keep_output))
 
@@ -111,18 +127,3 @@ def _linears(module: nn.Module, who: str) -> list[nn.Module]:
             "name a layer, or say layers: output"
         )
     return linear
-
-
-def _pool(features: Any, who: str, layer: str) -> Tensor:
-    if not isinstance(features, Tensor):
-        kind = type(features).__name__
-        raise WorkError(f"model '{who}' gives a {kind} at layer '{layer}'; a tensor is needed")
-    values: Tensor = features.float()
-    if values.ndim == 4:
-        values = values.mean((2, 3))
-    elif values.ndim == 3:
-        values = values.mean(1)
-    if values.ndim != 2:
-        shape = tuple(values.shape)
-        raise WorkError(f"model '{who}' gives shape {shape} at layer '{layer}'; name another layer")
-    return values

@@ -20,8 +20,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from td_ray.errors import InputError, WorkError
@@ -30,6 +28,7 @@ from td_ray.needs import Needed
 from td_ray.registry import MODEL_SOURCES, closest
 from td_ray.spec import Words
 from td_ray.tasks import DataSet
+from td_ray.zoo.images import prepare_images
 from td_ray.zoo.patterns import fill
 from td_ray.zoo.source import NetworkSource
 
@@ -82,10 +81,11 @@ class Torchvision(NetworkSource):
         who = str(self.name)
 
         def prepare(block: Block) -> Tensor:
-            prepared: Tensor = transform(_as_images(np.array(block), who))
-            return prepared
+            return prepare_images(block, transform, who)
 
-        return TorchNetwork(self._load(), layers, prepare=prepare, device=device, who=who)
+        return TorchNetwork(
+            self._load(), layers, prepare=prepare, device=device, who=who, pooling=self.pooling
+        )
 
     def _builders(self, catalogue: Catalogue) -> list[str]:
         found: list[str] = []
@@ -151,25 +151,6 @@ def _checkpoints() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     home = os.environ.get("TORCH_HOME") or Path(cache) / "torch"
     return Path(home).expanduser() / "hub/checkpoints"
-
-
-def _as_images(block: NDArray[Any], who: str) -> Tensor:
-    """(n, h, w) or (n, h, w, 3), uint8 or floats in [0, 1], to (n, 3, h, w)."""
-    import torch
-
-    if block.ndim == 3:
-        block = np.repeat(block[..., None], 3, axis=-1)
-    if block.ndim != 4 or block.shape[-1] != 3:
-        raise WorkError(
-            f"model '{who}' takes images (n, height, width) or (n, height, width, 3), "
-            f"not inputs of shape {block.shape}"
-        )
-    if block.dtype != np.uint8 and (block.dtype.kind != "f" or block.min() < 0 or block.max() > 1):
-        raise WorkError(
-            f"model '{who}' takes images as uint8 or as floats in [0, 1], not {block.dtype} "
-            f"from {block.min()} to {block.max()}"
-        )
-    return torch.from_numpy(np.ascontiguousarray(block.transpose(0, 3, 1, 2)))
 
 
 def _catalogue(cache: Path) -> Catalogue:

@@ -75,44 +75,70 @@ def test_a_state_dict_inside_a_training_checkpoint(folder: Path) -> None:
     np.testing.assert_allclose(features(folder), expected(network()), rtol=1e-6)
 
 
-@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model"])
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "_orig_mod.module."])
-def test_names_that_training_has_changed(folder: Path, key: str, prefix: str) -> None:
-    whole = features(folder)
-    renamed = {prefix + name: value for name, value in network().state_dict().items()}
-    torch.save({"epoch": 3, key: renamed}, folder / "a.pt")
-    np.testing.assert_array_equal(features(folder), whole)
+@pytest.mark.parametrize("key", ["state_dict", "model", "model_state_dict"])
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_what_training_loops_save(folder: Path, key: str, prefix: str) -> None:
+    state = {prefix + name: value for name, value in network().state_dict().items()}
+    torch.save({key: state, "epoch": 3}, folder / "a.pt")
+    np.testing.assert_allclose(features(folder), expected(network()), rtol=1e-6)
 
 
-def test_a_prefix_that_belongs_to_the_network_stays(folder: Path) -> None:
+def test_a_prefix_by_name(folder: Path) -> None:
+    state = {f"encoder.{name}": value for name, value in network().state_dict().items()}
+    torch.save({**state, "decoder.weight": torch.zeros(3)}, folder / "a.pt")
+    found = features(folder, prefix="encoder.")
+    np.testing.assert_allclose(found, expected(network()), rtol=1e-6)
+    with pytest.raises(WorkError, match="does not fit its factory"):
+        features(folder)
+    with pytest.raises(WorkError, match=r"no key that starts with the prefix 'encoder/'.*'encoder"):
+        features(folder, prefix="encoder/")
+
+    def identity(**entry: Any) -> Any:
+        return model(folder, **entry).identity(folder, "d", "output", sha256)
+
+    assert identity() == identity(prefix="") != identity(prefix="encoder.")
+
+
+def test_a_module_whose_own_keys_start_with_module(folder: Path) -> None:
     (folder / "nets.py").write_text(
-        FACTORY.replace("return ", "whole = nn.Module(); whole.module = ")
-        + "    whole.forward = whole.module.forward\n    return whole\n"
+        "from torch import nn\n"
+        "class Own(nn.Module):\n"
+        "    def __init__(self): super().__init__(); self.module = nn.Linear(4, 2)\n"
+        "    def forward(self, x): return self.module(x)\n"
     )
-    named = {f"module.{name}": value for name, value in network().state_dict().items()}
-    torch.save(named, folder / "a.pt")
-    assert features(folder).shape == (6, 2)
+    linear = nn.Linear(4, 2)
+    torch.save(nn.ModuleDict({"module": linear}).state_dict(), folder / "a.pt")
+    np.testing.assert_allclose(features(folder, factory="nets:Own"), expected(linear), rtol=1e-6)
 
 
 PREPARING = """
 import torch
-class Texts(torch.nn.Linear):
+from torch import nn
+
+class Encoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.network = nn.Linear(4, 2)
+
     def prepare(self, block):
-        return torch.tensor([[float(len(text)), 1.0] for text in block])
-def build():
-    return Texts(2, 3)
+        return {"inputs": torch.stack([torch.tensor(row[:4]) for row in block]).float()}
+
+    def load_state_dict(self, weights):
+        return self.network.load_state_dict(weights)
+
+    def forward(self, inputs):
+        return self.network(inputs)
 """
 
 
-def test_a_module_may_prepare_its_inputs(tmp_path: Path) -> None:
-    (tmp_path / "nets.py").write_text(PREPARING)
-    module = torch.nn.Linear(2, 3)
-    torch.save(module.state_dict(), tmp_path / "a.pt")
-    texts = ["one", "three", "seven", "a", "", "bb"]
-    found = extracted(model(tmp_path), dataset(IDS, np.array(texts)), tmp_path, "output")
-    with torch.inference_mode():
-        expected = module(torch.tensor([[float(len(text)), 1.0] for text in texts]))
-    np.testing.assert_allclose(found["output"], expected, rtol=1e-6)
+def test_a_module_that_prepares_its_inputs(folder: Path) -> None:
+    (folder / "nets.py").write_text(PREPARING)
+    linear = nn.Linear(4, 2)
+    torch.save(linear.state_dict(), folder / "a.pt")
+    longer: Any = [np.append(row, np.zeros(number)) for number, row in enumerate(INPUTS)]
+    encoder = model(folder, factory="nets:Encoder")
+    found = extracted(encoder, dataset(IDS, longer), folder, "output")["output"]
+    np.testing.assert_allclose(found, expected(linear), rtol=1e-6)
 
 
 def test_arguments_reach_the_factory(folder: Path) -> None:

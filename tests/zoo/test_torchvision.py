@@ -16,7 +16,7 @@ from small_data import dataset, extracted
 
 from td_ray.errors import InputError, WorkError
 from td_ray.files import sha256
-from td_ray.zoo.torchvision_models import Torchvision, _as_images, _checkpoints
+from td_ray.zoo.torchvision_models import Torchvision, _checkpoints
 
 MOBILENET = "mobilenet_v2-b0353104.pth"
 
@@ -30,7 +30,7 @@ def expand(cache: Path, **entry: Any) -> list[Torchvision]:
     return Torchvision(source="torchvision", **entry).expand(cache, ["d"], cache)
 
 
-def extract(model: Torchvision, images: NDArray[Any]) -> NDArray[np.float32]:
+def extract(model: Torchvision, images: Any) -> NDArray[np.float32]:
     data = dataset([str(row) for row in range(len(images))], images)
     return extracted(model, data, Path(), model.default_layer)[model.default_layer]
 
@@ -121,40 +121,6 @@ def test_a_damaged_file_is_found_by_its_name(
         extract(model, np.zeros((2, 8, 8), dtype=np.float32))
 
 
-@pytest.mark.parametrize(
-    "images",
-    [
-        np.random.default_rng(0).random((2, 8, 8), dtype=np.float32),
-        np.random.default_rng(0).random((2, 8, 8)),
-        np.random.default_rng(0).random((2, 8, 8, 3)),
-        np.arange(384, dtype=np.uint8).reshape(2, 8, 8, 3),
-        np.arange(128, dtype=np.uint8).reshape(2, 8, 8),
-    ],
-)
-def test_images(images: NDArray[Any]) -> None:
-    found = _as_images(images, "m").numpy()
-    assert found.shape == (2, 3, 8, 8)
-    assert found.dtype == images.dtype
-    plane = images if images.ndim == 3 else images[..., 1]
-    np.testing.assert_array_equal(found[:, 1], plane)
-
-
-@pytest.mark.parametrize(
-    ("images", "words"),
-    [
-        (np.zeros((2, 8)), r"not inputs of shape \(2, 8\)"),
-        (np.zeros((2, 3, 8, 8)), r"not inputs of shape \(2, 3, 8, 8\)"),
-        (np.zeros((2, 8, 8, 1)), r"not inputs of shape \(2, 8, 8, 1\)"),
-        (np.full((2, 8, 8), 255.0), r"floats in \[0, 1\], not float64 from 255.0 to 255.0"),
-        (np.full((2, 8, 8), -0.5), r"floats in \[0, 1\]"),
-        (np.zeros((2, 8, 8), dtype=np.int64), "not int64"),
-    ],
-)
-def test_what_is_no_image(images: NDArray[Any], words: str) -> None:
-    with pytest.raises(WorkError, match=f"^model 'm' takes images .*{words}"):
-        _as_images(images, "m")
-
-
 def test_planning_asks_for_inputs(cache: Path) -> None:
     (model,) = expand(cache, builder="resnet18")
     with pytest.raises(InputError, match="labels but no inputs"):
@@ -181,7 +147,9 @@ def torch_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.packages
-def test_real_weights(cache: Path, torch_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_weights_as_in_a_plain_loop(
+    cache: Path, torch_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 
     monkeypatch.setenv("TORCH_HOME", str(torch_home))
@@ -207,3 +175,6 @@ def test_real_weights(cache: Path, torch_home: Path, monkeypatch: pytest.MonkeyP
         # batches of four against one image at a time
         scale = np.abs(plain).max()
         np.testing.assert_allclose(found[layer], plain, rtol=0, atol=1e-5 * scale, err_msg=layer)
+    random = np.random.default_rng(0)
+    sizes = [(random.random((40 + row, 50, 3)) * 255).astype(np.uint8) for row in range(3)]
+    assert extract(model, sizes).shape == (3, 1280)

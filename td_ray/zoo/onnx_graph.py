@@ -1,0 +1,232 @@
+"""An ONNX graph as a network: any node's output as a layer, run by onnxruntime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from td_ray.errors import WorkError
+from td_ray.files import one_line
+from td_ray.registry import closest
+from td_ray.tasks.inputs import Block
+from td_ray.zoo.images import as_tensor, each, stack
+from td_ray.zoo.network import Network
+from td_ray.zoo.pooling import Pooler, Pooling
+
+SHOWN = 8
+"""How many node outputs an error names."""
+
+
+class OnnxNetwork(Network):
+    """A session whose outputs are the layers that are asked for."""
+
+    def __init__(
+        self,
+        path: Path,
+        layers: Sequence[str],
+        *,
+        size: tuple[int, int] | None,
+        mean: Sequence[float],
+        deviation: Sequence[float],
+        device: str,
+        who: str,
+        pooling: Pooling,
+    ) -> None:
+        """Load the graph and make each layer one of its outputs.
+
+        Args:
+            size: height and width that images are brought to; by default those of the graph's
+                input, and where it leaves them open, the images' own.
+            mean: subtracted from colours in [0, 1]; one number, or one per channel.
+            deviation: divides them after that.
+            device: ``cpu`` or ``cuda``; the latter counts where onnxruntime has it.
+            who: the model's name, for errors.
+
+        Raises:
+            WorkError: not an ONNX graph of one input, or no such layer.
+        """
+        self._who, self._pool = who, Pooler(pooling, who)
+        graph = _read(path)
+        self._names = {layer: _output_name(graph.graph, layer, who) for layer in layers}
+        self._session = _session(graph, list(self._names.values()), device, path)
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1:
+            names = ", ".join(item.name for item in inputs)
+            raise WorkError(f"model '{who}' has {len(inputs)} inputs ({names}); it must have one")
+        self._input = inputs[0]
+        self._dtype = _dtype(self._input.type, who)
+        self._is_grey, self._channels_last = _layout(self._input.shape, who)
+        self._size = size or self._own_size()
+        self._mean = torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1)
+        self._deviation = torch.tensor(deviation, dtype=torch.float32).view(-1, 1, 1)
+
+    def prepare(self, block: Block) -> NDArray[Any]:
+        """See ``Network``: images for an input of four axes, else the arrays as they are."""
+        if len(self._input.shape) != 4:
+            return np.asarray(np.stack(each(block)), dtype=self._dtype)
+        images = stack([self._image(image) for image in each(block)], self._who)
+        if self._channels_last:
+            images = images.permute(0, 2, 3, 1)
+        return np.ascontiguousarray(images.numpy().astype(self._dtype))
+
+    def forward(self, batch: Any) -> dict[str, Tensor]:
+        """See ``Network``; a graph for a fixed number of samples runs as often as it must."""
+        fixed = self._input.shape[0]
+        step = fixed if isinstance(fixed, int) else len(batch)
+        parts = [
+            self._run(batch[start : start + step], step) for start in range(0, len(batch), step)
+        ]
+        found = {}
+        for position, layer in enumerate(self._names):
+            values = [torch.from_numpy(np.asarray(part[position])) for part in parts]
+            found[layer] = self._pool(torch.cat(values)[: len(batch)], layer)
+        return found
+
+    def _run(self, batch: NDArray[Any], wanted: int) -> list[Any]:
+        missing = wanted - len(batch)
+        if missing:
+            batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+        names = list(dict.fromkeys(self._names.values()))
+        values = dict(zip(names, self._session.run(names, {self._input.name: batch}), strict=True))
+        return [values[name] for name in self._names.values()]
+
+    def _image(self, image: NDArray[Any]) -> Tensor:
+        """(h, w) or (h, w, 3) to (channels, height, width)."""
+        if self._is_grey and image.ndim != 2:
+            raise WorkError(
+                f"model '{self._who}' takes grey images (height, width), not {image.shape}"
+            )
+        colour = as_tensor(image[None], self._who)
+        scaled = colour.float() / 255 if colour.dtype == torch.uint8 else colour.float()
+        if self._size is not None and scaled.shape[2:] != self._size:
+            scaled = functional.interpolate(scaled, self._size, mode="bilinear", antialias=True)
+        channels = scaled[0, :1] if self._is_grey else scaled[0]
+        if self._dtype == np.uint8:  # such a graph does its own scaling
+            return (channels * 255).round()
+        return (channels - self._mean) / self._deviation
+
+    def _own_size(self) -> tuple[int, int] | None:
+        shape = self._input.shape
+        if len(shape) != 4:
+            return None
+        height, width = shape[1:3] if self._channels_last else shape[2:4]
+        return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+
+
+def _read(path: Path) -> Any:
+    import onnx
+
+    try:
+        graph = onnx.load(path, load_external_data=False)
+        stray = _stray_weights(graph, path)
+        if not stray:
+            onnx.load_external_data_for_model(graph, str(path.parent))
+    except Exception as error:  # protobuf, the checker and the file system all have their own
+        raise WorkError(f"{path} cannot be read as an ONNX graph: {one_line(error)}") from None
+    if stray:
+        raise WorkError(
+            f"{path} has weights in '{stray}'; they must lie in the graph itself or in one file "
+            f"called {path.name}.data beside it"
+        )
+    return graph
+
+
+def _stray_weights(graph: Any, path: Path) -> str | None:
+    """A file of weights that the model's identity does not cover."""
+    for tensor in graph.graph.initializer:
+        for entry in tensor.external_data:
+            known = (f"{path.name}.data", f"{path.name}_data")
+            if entry.key == "location" and entry.value not in known:
+                return str(entry.value)
+    return None
+
+
+def _output_name(graph: Any, layer: str, who: str) -> str:
+    """The name, in the graph, of what a layer gives."""
+    if layer == "output":
+        return str(graph.output[0].name)
+    outputs = [name for node in graph.node for name in node.output if name]
+    if layer == "penultimate":
+        return _classifier_input(graph, who)
+    if layer in outputs:
+        return layer
+    hint = closest(layer, [*outputs, "output", "penultimate"])
+    if hint.startswith("known"):  # nothing is near, and a graph has hundreds of nodes
+        hint = _some(graph)
+    raise WorkError(f"model '{who}' has no layer '{layer}': {hint}")
+
+
+def _classifier_input(graph: Any, who: str) -> str:
+    """What goes into the last Gemm, or MatMul by weights: MatMul inside attention has none."""
+    weights = {item.name for item in graph.initializer}
+    weights |= {name for node in graph.node if node.op_type == "Constant" for name in node.output}
+    for node in reversed(graph.node):
+        if node.op_type in ("Gemm", "MatMul") and node.input[1] in weights:
+            return str(node.input[0])
+    raise WorkError(
+        f"model '{who}' has no Gemm or MatMul by weights, so 'penultimate' means nothing: name a "
+        f"node's output; {_some(graph)}"
+    )
+
+
+def _some(graph: Any) -> str:
+    """The last node outputs, without those that only pass on what they get."""
+    passing = ("Identity", "Constant", "Cast")
+    names = [node.output[0] for node in graph.node if node.op_type not in passing]
+    shown = ", ".join(f"'{name}'" for name in names[-SHOWN:])
+    return f"there are {len(names)}, the last of them {shown}; 'output' is what it returns"
+
+
+def _session(graph: Any, wanted: list[str], device: str, path: Path) -> Any:
+    import onnx
+    import onnxruntime
+
+    known = {item.name for item in graph.graph.output}
+    for name in dict.fromkeys(wanted):
+        if name not in known:
+            graph.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    available = onnxruntime.get_available_providers()
+    chosen = ["CUDAExecutionProvider"] if device == "cuda" else []
+    providers = [name for name in chosen if name in available] + ["CPUExecutionProvider"]
+    try:
+        return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=providers)
+    except Exception as error:  # onnxruntime's errors share no base but this
+        raise WorkError(f"{path} cannot be run by onnxruntime: {one_line(error)}") from None
+
+
+def _dtype(kind: str, who: str) -> Any:
+    found = {
+        "tensor(float)": np.float32,
+        "tensor(float16)": np.float16,
+        "tensor(double)": np.float64,
+        "tensor(uint8)": np.uint8,
+        "tensor(int64)": np.int64,
+        "tensor(int32)": np.int32,
+    }
+    if kind not in found:
+        raise WorkError(f"model '{who}' takes {kind}; one of {', '.join(found)} is needed")
+    return found[kind]
+
+
+def _layout(shape: Sequence[Any], who: str) -> tuple[bool, bool]:
+    """Whether images are grey, and whether channels come last."""
+    if len(shape) != 4:
+        return False, False
+    if shape[1] in (1, 3):
+        return shape[1] == 1, False
+    if shape[3] in (1, 3):
+        return shape[3] == 1, True
+    raise WorkError(
+        f"model '{who}' takes inputs of shape {list(shape)}; images have 1 or 3 channels, on the "
+        "second axis or the last"
+    )

@@ -28,6 +28,7 @@ from td_ray.files import Digest, atomic, fingerprint, one_line, reading
 from td_ray.registry import DATA_SOURCES, closest
 from td_ray.spec import Split, Words
 from td_ray.tasks.dataset import DataSource, Samples
+from td_ray.tasks.folders import files_under, stamp_of
 from td_ray.tasks.inputs import Block, as_block
 
 Arrays = dict[str, NDArray[Any]]
@@ -58,7 +59,7 @@ class TorchvisionData(DataSource):
         root = folder / self.root
         where = f"data set '{self.name}'"
         _unpack(root / self.dataset / "raw", where)
-        stamp = _stamp(root)
+        stamp = stamp_of(root)
         arrays = _labels(self.dataset, root, self.parts, stamp, cache, where)
         sizes = tuple(int(size) for size in arrays.pop("sizes"))
         named = list(zip(self.parts, sizes, strict=True))
@@ -69,7 +70,7 @@ class TorchvisionData(DataSource):
 
     def inputs_identity(self, folder: Path, digest: Digest) -> Any:
         """The name, the parts and the digest of all files under the root."""
-        known = digest(_files(folder / self.root))
+        known = digest(files_under(folder / self.root))
         return None if known is None else [self.dataset, list(self.parts), known]
 
 
@@ -226,24 +227,6 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, Mapping | list | tuple):
         for item in value.values() if isinstance(value, Mapping) else value:
             yield from _texts(item)
-
-
-def _files(root: Path) -> list[Path]:
-    """All files under a folder, sorted, dot files and what is only packed left out."""
-    found = {
-        Path(place) / name
-        for place, _, names in os.walk(root)
-        for name in names
-        if not name.startswith(".")
-    }
-    packed = {path for path in found if path.suffix == ".gz" and path.with_suffix("") in found}
-    return sorted(found - packed)
-
-
-def _stamp(root: Path) -> str:
-    """Names, sizes and times of all files under a folder."""
-    status = ((path.relative_to(root).as_posix(), path.stat()) for path in _files(root))
-    return fingerprint([[name, found.st_size, found.st_mtime_ns] for name, found in status])
 
 
 def _unpack(folder: Path, where: str) -> None:

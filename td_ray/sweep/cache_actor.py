@@ -16,6 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from td_ray.errors import MachineError, error_text
 from td_ray.features import FeatureStore, Pass
+from td_ray.files import one_line
 from td_ray.spec import Experiment
 
 
@@ -88,7 +89,7 @@ class FeatureCache:
             try:
                 lease: Lease = await self._extract.remote(key, wanted, self._experiment)
             except ray.exceptions.RayError as lost:
-                text = f"the process that extracted features was lost: {lost}"
+                text = f"the process that extracted features was lost: {one_line(lost)}"
                 lease = Lease(key, text)
         if lease.error is not None:
             self.release(key)

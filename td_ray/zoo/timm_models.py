@@ -8,8 +8,8 @@
         weights: mine/resnet18.safetensors
 
 Images are prepared as timm does in evaluation. The layer ``penultimate`` is what goes into the
-model's classifier. Pretrained weights come from the hub, unless they lie in
-``$TORCH_HOME/hub/checkpoints`` as ``<model>.safetensors``.
+model's classifier. Pretrained weights lie in ``$TORCH_HOME/hub/checkpoints``, most of them as
+``<model>.safetensors``; ``td-ray prefetch`` downloads them there.
 """
 
 from __future__ import annotations
@@ -25,21 +25,25 @@ from pydantic import Field
 
 from td_ray.errors import InputError, WorkError
 from td_ray.files import Digest, one_line, require_file, write_json
+from td_ray.needs import Needed
 from td_ray.registry import MODEL_SOURCES, closest
 from td_ray.spec import Words
 from td_ray.tasks import DataSet
-from td_ray.zoo.libraries import require_library
+from td_ray.zoo.libraries import require_library, torch_checkpoints
 from td_ray.zoo.patterns import fill
 from td_ray.zoo.source import NetworkSource
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from td_ray.zoo.network import Block, Network
+    from td_ray.tasks.inputs import Block
+    from td_ray.zoo.network import Network
 
 _WHERE = "models, source 'timm'"
-_KEPT = ("architecture", "hf_hub_id", "url", "input_size", "interpolation", "crop_pct", "crop_mode")
-_KEPT += ("mean", "std")
+_KEPT = (
+    *("architecture", "hf_hub_id", "url", "input_size", "interpolation", "crop_pct", "crop_mode"),
+    *("mean", "std"),
+)
 
 
 @MODEL_SOURCES.register("timm")
@@ -76,17 +80,32 @@ class Timm(NetworkSource):
         return [self._one(name, catalogue["models"][name]) for name in names]
 
     def identity(self, folder: Path, data: str, layer: str, digest: Digest) -> Any:
-        """The name and what timm says of it; of a file of weights, its bytes."""
-        if self.weights is None:
-            return [self.model[0], self.about]
-        weights = digest(folder / self.weights)
+        """The name, what timm says of it, and the bytes of the weights."""
+        weights = digest(self._file(folder))
         return None if weights is None else [self.model[0], self.about, weights]
 
+    def needed(self) -> list[Needed]:
+        """The file of pretrained weights."""
+        if self.weights is not None:
+            return []
+        hub, address = self.about.get("hf_hub_id"), str(self.about.get("url"))
+        name = address.rsplit("/", 1)[-1]
+        if hub:
+            address = f"https://huggingface.co/{hub}/resolve/main/model.safetensors"
+            name = f"{self.model[0]}.safetensors"
+        return [Needed(f"weights of '{self.name}'", address, torch_checkpoints() / name)]
+
     def check(self, folder: Path, data: DataSet, tasks: Sequence[str]) -> None:
-        """A file of weights is there, and the data set has inputs."""
+        """The weights are there, and the data set has inputs."""
         super().check(folder, data, tasks)
         if self.weights is not None:
             require_file(folder / self.weights, "weights")
+        for weights in self.needed():
+            if not weights.is_there:
+                raise InputError(weights.is_missing)
+
+    def _file(self, folder: Path) -> Path:
+        return folder / self.weights if self.weights is not None else self.needed()[0].path
 
     def load(self, folder: Path, data: DataSet, layers: Sequence[str], device: str) -> Network:
         """The model, and images prepared as its weights ask for."""
@@ -116,36 +135,16 @@ class Timm(NetworkSource):
 
     def _module(self, folder: Path) -> nn.Module:
         import timm
-        from torch.hub import get_dir
 
         from td_ray.zoo.state_dicts import read_weights, unwrapped
 
-        name = self.model[0]
-        by_hand = Path(get_dir()) / "checkpoints" / f"{name}.safetensors"
-        path = folder / self.weights if self.weights is not None else by_hand
-        if self.weights is None and not path.is_file():
-            return self._pretrained(by_hand)
+        name, path = self.model[0], self._file(folder)
         weights = read_weights(path)
         try:
             module: nn.Module = timm.create_model(name, **_classes(weights, name))
             module.load_state_dict(unwrapped(weights, module.state_dict()))
         except RuntimeError as error:
             raise WorkError(f"weights {path} do not fit timm's {name}: {one_line(error)}") from None
-        return module
-
-    def _pretrained(self, by_hand: Path) -> nn.Module:
-        import timm
-
-        hub = self.about.get("hf_hub_id")
-        address = f"https://huggingface.co/{hub}" if hub else self.about.get("url")
-        try:
-            module: nn.Module = timm.create_model(self.model[0], pretrained=True)
-        except (OSError, RuntimeError) as error:
-            raise WorkError(
-                f"the weights of '{self.name}' could not be had from {address}: "
-                f"{one_line(error)}; try again with a connection, or place model.safetensors "
-                f"from there by hand at {by_hand}"
-            ) from None
         return module
 
     def _one(self, name: str, about: dict[str, Any]) -> Self:

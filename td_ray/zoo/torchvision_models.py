@@ -13,7 +13,6 @@ is checked.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from importlib.metadata import version
@@ -29,6 +28,7 @@ from td_ray.registry import MODEL_SOURCES, closest
 from td_ray.spec import Words
 from td_ray.tasks import DataSet
 from td_ray.zoo.images import prepare_images
+from td_ray.zoo.libraries import torch_checkpoints
 from td_ray.zoo.patterns import fill
 from td_ray.zoo.source import NetworkSource
 
@@ -124,7 +124,7 @@ class Torchvision(NetworkSource):
 
     def needed(self) -> list[Needed]:
         """The file of the weights; its name is ``name-0123abcd.pth``, by its SHA-256."""
-        path = _checkpoints() / self.address.rsplit("/", 1)[-1]
+        path = torch_checkpoints() / self.address.rsplit("/", 1)[-1]
         digits = path.stem.rsplit("-", 1)[-1]
         return [Needed(f"weights of '{self.name}'", self.address, path, digits)]
 
@@ -144,13 +144,6 @@ class Torchvision(NetworkSource):
                 raise WorkError(damage)
         module: nn.Module = get_model(self.builder[0], weights=self.weights[0])
         return module
-
-
-def _checkpoints() -> Path:
-    """As `torch.hub.get_dir` has it, which takes a second to import."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    home = os.environ.get("TORCH_HOME") or Path(cache) / "torch"
-    return Path(home).expanduser() / "hub/checkpoints"
 
 
 def _catalogue(cache: Path) -> Catalogue:

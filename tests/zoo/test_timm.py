@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_data import dataset
+from small_data import dataset, extracted
 
 from td_ray.errors import InputError, WorkError
-from td_ray.extraction import extract_features
 from td_ray.files import sha256
 from td_ray.zoo.timm_models import Timm
 
@@ -33,8 +32,7 @@ def expand(cache: Path, **entry: Any) -> list[Timm]:
 
 def extract(model: Timm, folder: Path, layers: list[str], inputs: Any = IMAGES) -> Any:
     data = dataset([str(row) for row in range(len(inputs))], inputs)
-    blocks = list(extract_features(model, layers, data, folder, "cpu", 2))
-    return {layer: np.concatenate([block[layer] for block in blocks]) for layer in layers}
+    return extracted(model, data, folder, *layers, batch=2)
 
 
 def test_names_globs_and_defaults(cache: Path) -> None:
@@ -93,27 +91,19 @@ def test_weights_of_another_model(cache: Path, tmp_path: Path) -> None:
         model.check(tmp_path, dataset(list("abcde"), IMAGES), ["t"])
 
 
-def test_weights_that_cannot_be_had(
+def test_weights_that_are_not_there(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     (model,) = expand(cache, model="test_vit")
-    by_hand = tmp_path / "hub/checkpoints/test_vit.r160_in1k.safetensors"
-    with pytest.raises(WorkError) as caught:
-        extract(model, tmp_path, ["output"])
+    (weights,) = model.needed()
+    assert weights.path == tmp_path / "hub/checkpoints/test_vit.r160_in1k.safetensors"
+    address = "https://huggingface.co/timm/test_vit.r160_in1k/resolve/main/model.safetensors"
+    with pytest.raises(InputError) as caught:
+        model.check(tmp_path, dataset(list("abcde"), IMAGES), ["t"])
     message = str(caught.value)
-    assert "could not be had from https://huggingface.co/timm/test_vit.r160_in1k: " in message
-    assert message.endswith(f"by hand at {by_hand}")
-    assert "\n" not in message
-    from safetensors.torch import save_file
-
-    by_hand.parent.mkdir(parents=True)
-    save_file(timm.create_model("test_vit").state_dict(), by_hand)
-    assert extract(model, tmp_path, ["output"])["output"].shape == (5, 1000)
+    assert "'test_vit.r160_in1k'" in message
+    assert f"fetches it from {address}" in message
 
 
 def test_identity(cache: Path, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from small_data import dataset, extracted
 
 from td_ray.errors import InputError, WorkError
 from td_ray.files import sha256
-from td_ray.zoo.torchvision_models import Torchvision, _checkpoints
+from td_ray.zoo.libraries import torch_checkpoints
+from td_ray.zoo.torchvision_models import Torchvision
 
 MOBILENET = "mobilenet_v2-b0353104.pth"
 
@@ -106,7 +107,7 @@ def test_the_place_of_weights_is_torchs_own(monkeypatch: pytest.MonkeyPatch) -> 
                 here.delenv(name, raising=False)
             for name, value in variables.items():
                 here.setenv(name, value)
-            assert _checkpoints() == Path(torch.hub.get_dir()) / "checkpoints"
+            assert torch_checkpoints() == Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def test_a_damaged_file_is_found_by_its_name(

@@ -45,6 +45,7 @@ ROOMS = [
     "bench",
     "terminal",
     "cli",
+    "testing",
 ]
 
 

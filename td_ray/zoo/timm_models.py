@@ -38,8 +38,11 @@ if TYPE_CHECKING:
     from td_ray.zoo.network import Block, Network
 
 _WHERE = "models, source 'timm'"
-_KEPT = ("architecture", "hf_hub_id", "url", "input_size", "interpolation", "crop_pct", "crop_mode")
-_KEPT += ("mean", "std")
+_KEPT = (
+    *("architecture", "hf_hub_id", "url"),
+    *("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std"),
+)
+"""What decides the weights and how images are prepared."""
 
 
 @MODEL_SOURCES.register("timm")

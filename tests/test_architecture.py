@@ -47,6 +47,7 @@ ROOMS = [
     "listing",
     "terminal",
     "cli",
+    "testing",
 ]
 
 

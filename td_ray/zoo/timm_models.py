@@ -41,9 +41,10 @@ if TYPE_CHECKING:
 
 _WHERE = "models, source 'timm'"
 _KEPT = (
-    *("architecture", "hf_hub_id", "url", "input_size", "interpolation", "crop_pct", "crop_mode"),
-    *("mean", "std"),
+    *("architecture", "hf_hub_id", "url"),
+    *("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std"),
 )
+"""What decides the weights and how images are prepared."""
 
 
 @MODEL_SOURCES.register("timm")

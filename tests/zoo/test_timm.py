@@ -106,7 +106,11 @@ def test_weights_that_are_not_there(
     assert f"fetches it from {address}" in message
 
 
-def test_identity(cache: Path, tmp_path: Path) -> None:
+def test_identity(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    placed = tmp_path / "hub/checkpoints/test_vit.r160_in1k.safetensors"
+    placed.parent.mkdir(parents=True)
+    placed.write_bytes(b"three")
     (tmp_path / "a.pt").write_bytes(b"one")
     (tmp_path / "b.pt").write_bytes(b"two")
 

@@ -1,0 +1,1 @@
+"""Contracts that sources must keep, for those of third parties too."""

@@ -43,6 +43,7 @@ ROOMS = [
     "report",
     "demo",
     "bench",
+    "testing",
     "terminal",
     "cli",
 ]

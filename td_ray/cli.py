@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -359,8 +359,13 @@ def _end(results: Results) -> None:
         raise typer.Exit(3)
 
 
+def _one_line(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"td-ray: warning: {message}", file=sys.stderr)
+
+
 def main() -> None:
-    """Entry point of ``td-ray``: errors become one line and an exit code."""
+    """Entry point of ``td-ray``: errors become one line and an exit code; warnings, one line."""
+    warnings.showwarning = _one_line
     try:
         app()
     except TdRayError as error:

@@ -12,15 +12,17 @@ data:
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
+import yaml
 
 from td_ray.errors import InputError, WorkError
 from td_ray.files import Digest, atomic, fingerprint, one_line, reading
@@ -169,6 +171,39 @@ def _undecoded(part: Any, column: str) -> Any:
     return part
 
 
+def _refuse_addresses(root: Path, where: str) -> None:
+    """Refuse files that are elsewhere: the library asks for them even where it is offline."""
+    for file in (root / "README.md", root / ".huggingface.yaml"):
+        text = file.read_text() if file.is_file() else ""
+        if file.suffix == ".md":
+            text = text.split("---\n", 2)[1] if text.startswith("---\n") else ""
+        found = yaml.safe_load(text) or {}
+        for config in found.get("configs") or []:
+            if "://" in str(config.get("data_files")):
+                raise InputError(
+                    f"{where}: {file} names files by address ({config['data_files']}), and a run "
+                    "never downloads; put them into the folder, and name them there"
+                )
+
+
+_OPENING = Lock()
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Let the library read files alone, and quietly."""
+    from datasets import config
+    from datasets.utils import disable_progress_bars
+
+    disable_progress_bars()
+    with _OPENING:
+        before, config.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE, True
+        try:
+            yield
+        finally:
+            config.HF_HUB_OFFLINE = before
+
+
 @lru_cache(maxsize=4)
 def _open(opened: Opened, where: str) -> list[Any]:
     """The parts of a data set.
@@ -179,12 +214,13 @@ def _open(opened: Opened, where: str) -> list[Any]:
     import datasets
 
     root = opened.root
-    with reading(root, where):
+    with reading(root, where), _offline():
         if (root / "dataset_dict.json").is_file() or (root / "state.json").is_file():
             found = datasets.load_from_disk(str(root))
             if isinstance(found, datasets.Dataset):
                 found = {str(found.split or "train"): found}
         else:
+            _refuse_addresses(root, where)
             found = datasets.load_dataset(
                 str(root), opened.config, cache_dir=str(opened.cache / opened.stamp)
             )

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from td_ray.errors import WorkError
 from td_ray.extraction import Layers, extract_features
+from td_ray.features import Pass
 from td_ray.files import fingerprint, sha256
+from td_ray.spec import Resources
 from td_ray.tasks import DataSet
 from td_ray.zoo import NetworkSource
 from td_ray.zoo.network import Network
@@ -64,7 +66,9 @@ def check_network_source(
 def _features(
     source: NetworkSource, folder: Path, data: DataSet, layers: Sequence[str], batch_size: int
 ) -> Layers:
-    blocks = list(extract_features(source, layers, data, folder, "cpu", batch_size))
+    wanted = Pass(source, data, dict.fromkeys(layers, ""))
+    resources = Resources(device="cpu", batch_size=batch_size)
+    blocks = list(extract_features(wanted, layers, 0, folder, resources))
     for block in blocks:
         assert set(block) == set(layers), f"layers {sorted(block)} for {sorted(layers)}"
     return {layer: np.concatenate([block[layer] for block in blocks]) for layer in layers}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from td_ray.errors import WorkError
+from td_ray.errors import MachineError, WorkError
 from td_ray.files import one_line
 from td_ray.registry import closest
 from td_ray.tasks.inputs import Block
@@ -195,9 +195,13 @@ def _session(graph: Any, wanted: list[str], device: str, path: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    available = onnxruntime.get_available_providers()
-    chosen = ["CUDAExecutionProvider"] if device == "cuda" else []
-    providers = [name for name in chosen if name in available] + ["CPUExecutionProvider"]
+    provider = "CUDAExecutionProvider" if device == "cuda" else "CPUExecutionProvider"
+    if provider not in onnxruntime.get_available_providers():
+        raise MachineError(
+            f"{path} is to run on a GPU, and onnxruntime has no CUDA here: pip install "
+            "onnxruntime-gpu, or say resources.device: cpu"
+        )
+    providers = [provider]
     try:
         return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=providers)
     except Exception as error:  # onnxruntime's errors share no base but this

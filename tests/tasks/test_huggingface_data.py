@@ -5,7 +5,9 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import datasets
@@ -158,6 +160,30 @@ def test_a_pinned_commit_in_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.M
 def test_bad_names(saved: Path, options: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         load(saved, **options)
+
+
+def test_what_a_data_set_wants_fetched_is_not(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        do_GET = do_HEAD  # noqa: N815
+
+    with HTTPServer(("127.0.0.1", 0), Server) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/x.csv"
+        files = f"[{{split: train, path: '{address}'}}]"
+        card = f"---\nconfigs:\n- config_name: default\n  data_files: {files}\n---\n"
+        (tmp_path / "saved").mkdir()
+        (tmp_path / "saved/README.md").write_text(card)
+        with pytest.raises(InputError, match=r"README\.md names files by address .*never down"):
+            load(tmp_path, parts="train")
+        server.shutdown()
+    assert not asked
+    assert not datasets.config.HF_HUB_OFFLINE
 
 
 def test_a_folder_of_nothing(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -254,3 +255,29 @@ def test_the_table_of_heads(capsys: pytest.CaptureFixture[str]) -> None:
     assert ["sklearn", "3", "2", "0.2", "1.0", "1.00000", "-", "-"] in lines
     assert ["sklearn_matched", "3", "2", "-", "-", "-", "-", "-"] in lines
     assert ["a", "note"] in lines
+
+
+def test_extraction_gives_the_features_of_a_plain_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    from td_ray.bench import features
+
+    small = features._small()
+    case = replace(small, images=small.images[:100], batch=32)
+    monkeypatch.setattr(features, "_small", lambda: case)
+    monkeypatch.setattr(features, "_mobilenet", lambda: case)
+    rows = run_benchmarks("features").rows
+    assert {row["method"] for row in rows} == {"td_ray", "plain_loop"}
+    assert all(row["difference"] <= features.AGREE_WITHIN for row in rows)
+    assert all(row["images_per_second"] > 0 for row in rows)
+    assert [r["times_plain_loop"] for r in rows if r["method"] == "plain_loop"] == [1] * (
+        len(rows) // 2
+    )
+
+
+def test_features_that_differ_are_no_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    from td_ray.bench import features
+
+    small = features._small()
+    case = replace(small, images=small.images[:64], batch=32)
+    monkeypatch.setattr(features, "_plain_loop", lambda case: features._td_ray(case) + 1)
+    with pytest.raises(AssertionError, match="features differ by 1"):
+        features._measure(case)

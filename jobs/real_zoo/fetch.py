@@ -1,6 +1,6 @@
 """Real encoders and real data for ``real_zoo.yaml``, into a folder outside the repository.
 
-    pip install tokenizers pillow
+    pip install tokenizers
     python jobs/real_zoo/fetch.py FOLDER
     td-ray run FOLDER/real_zoo.yaml
 

@@ -251,19 +251,20 @@ def prefetch(
     overrides: Overrides = None,
     check: Annotated[bool, typer.Option("--check", help="Say what is missing, no more.")] = False,
 ) -> None:
-    """Download the weights and data that an experiment needs, once, before any run."""
+    """Download the weights that an experiment needs, once, before any run."""
     from td_ray.zoo import needed_by
 
     needed = needed_by(Experiment.load(experiment, overrides or []))
     missing = [each for each in needed if not each.is_there]
     for each in missing:
         if check:
-            typer.echo(each.is_missing)
+            typer.echo(each.remedy)
         else:
             typer.echo(f"{each.what}: {each.address}", err=True)
             each.fetch()
-    for damage in filter(None, (each.damage() for each in needed if each.is_there)):
-        raise RunError(damage)
+    damages = [damage for each in needed if each.is_there and (damage := each.damage())]
+    if damages:
+        raise RunError(damages[0])
     typer.echo(f"{len(needed) - len(missing)} of {len(needed)} files were there already")
     if check and missing:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""What must be on the machine before a run: weights and data, and where they come from.
+"""What must be on the machine before a run: files of weights, and where they come from.
 
 A run never downloads: a hundred workers would all do so. `td-ray prefetch` does, once.
 """
@@ -33,7 +33,7 @@ class Needed:
         return self.path.is_file()
 
     @property
-    def is_missing(self) -> str:
+    def remedy(self) -> str:
         """What to do about a file that is not there."""
         return (
             f"{self.what}: no file at {self.path}; 'td-ray prefetch' fetches it from "

@@ -83,7 +83,7 @@ tasks: [{name: digit, data: digits, target: label}]
 """
 
 
-def test_prefetch_says_what_is_missing_and_a_run_spends_nothing(
+def test_prefetch_says_what_remedy_and_a_run_spends_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))

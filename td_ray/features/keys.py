@@ -43,8 +43,7 @@ def features_key(
     inputs = None
     kind = [source.source, representation.layer, "float32"]
     if isinstance(source, NetworkSource):
-        if source.pooling != "mean":  # named only then, so that older features keep their key
-            kind.append(source.pooling)
+        kind.append(source.pooling)
         inputs = data.source.inputs_identity(folder, digest)
         if inputs is None and data.samples.inputs is not None:
             return None

@@ -96,16 +96,18 @@ class FeatureStore:
                 else:
                     places[layer] = place
             writing = Writing(wanted, places)
+            unfinished = True  # unless the pass ends, by itself or by the model's own trouble
             try:
                 yield writing
                 if writing.finished:
                     for layer, entry in writing.entries():
                         self._keep(wanted.keys[layer], entry)
+                unfinished = not writing.finished
             except WorkError:
-                writing.discard()  # the model's own trouble would come again
+                unfinished = False  # gone on with, it would come again
                 raise
             finally:
-                writing.close()
+                writing.close(keep=unfinished)
 
     def _keep(self, key: str, entry: Path) -> None:
         """Move a whole entry to its place."""

@@ -131,15 +131,11 @@ class Writing:
         for layer, array in self._arrays.items():
             yield layer, array.file.parent
 
-    def discard(self) -> None:
-        """Forget what is there."""
-        self.finished = True
-
-    def close(self) -> None:
-        """Leave; the places stay only where there is something to go on with."""
+    def close(self, *, keep: bool) -> None:
+        """Leave; what has been synced stays where it is to be gone on with."""
         for layer, array in self._arrays.items():
             array.close()
-            if self.finished or not (self._places[layer] / "progress.json").exists():
+            if not keep or not (self._places[layer] / "progress.json").exists():
                 shutil.rmtree(self._places[layer], ignore_errors=True)
 
     def _sync(self) -> None:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from td_ray.errors import InputError
 from td_ray.files import Digest, fingerprint
-from td_ray.needs import Needed
 from td_ray.registry import closest
 from td_ray.spec import DataEntry
 from td_ray.tasks import splits
@@ -188,10 +187,6 @@ class DataSource(DataEntry, ABC):
     @abstractmethod
     def inputs_identity(self, folder: Path, digest: Digest) -> Any:
         """JSON that changes when the inputs do; None where a digest is not known yet."""
-
-    def needed(self, folder: Path) -> list[Needed]:
-        """What must be on the machine and can be downloaded."""
-        return []
 
     def load(self, folder: Path, cache: Path) -> DataSet:
         """Read the samples, draw the subset if one is asked for, and the split.

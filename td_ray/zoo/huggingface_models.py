@@ -81,7 +81,7 @@ class HuggingFace(NetworkSource):
 
     def load(self, folder: Path, data: DataSet, layers: Sequence[str], device: str) -> Network:
         """The model in float32, and its tokenizer or image processor."""
-        from td_ray.zoo import pretrained
+        from td_ray.zoo import huggingface_loading as loading
         from td_ray.zoo.torch_network import TorchNetwork
 
         who, name = str(self.name), str(self._folder(folder) or self.model[0])
@@ -91,13 +91,13 @@ class HuggingFace(NetworkSource):
             "trust_remote_code": self.allow_remote_code,
         }
         try:
-            self._refuse_code(pretrained.read_config(name, options))
-            module = pretrained.read_model(name, options, layers, who)
+            self._refuse_code(loading.read_config(name, options))
+            module = loading.read_model(name, options, layers, who)
             is_text = isinstance(data.inputs[0:1][0], str)
             prepare = (
-                pretrained.text_preparation(name, options, module.config, self.max_tokens, who)
+                loading.text_preparation(name, options, module.config, self.max_tokens, who)
                 if is_text
-                else pretrained.image_preparation(name, options, who)
+                else loading.image_preparation(name, options, who)
             )
         except (OSError, ValueError, ImportError) as error:  # transformers explains at length
             at = f" --revision {self.revision}" if self.revision else ""
@@ -112,7 +112,7 @@ class HuggingFace(NetworkSource):
             device=device,
             who=who,
             pooling=self.pooling,
-            unwrap=pretrained.hidden_state,
+            unwrap=loading.hidden_state,
         )
 
     def _one(self, model: str, folder: Path) -> Self:

@@ -46,11 +46,12 @@ class OnnxNetwork(Network):
                 input, and where it leaves them open, the images' own.
             mean: subtracted from colours in [0, 1]; one number, or one per channel.
             deviation: divides them after that.
-            device: ``cpu`` or ``cuda``; the latter counts where onnxruntime has it.
+            device: ``cpu`` or ``cuda``.
             who: the model's name, for errors.
 
         Raises:
             WorkError: not an ONNX graph of one input, or no such layer.
+            MachineError: ``cuda`` where onnxruntime has none.
         """
         self._who, self._pool = who, Pooler(pooling, who)
         graph = _read(path)
@@ -201,9 +202,9 @@ def _session(graph: Any, wanted: list[str], device: str, path: Path) -> Any:
             f"{path} is to run on a GPU, and onnxruntime has no CUDA here: pip install "
             "onnxruntime-gpu, or say resources.device: cpu"
         )
-    providers = [provider]
+    content = graph.SerializeToString()
     try:
-        return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=providers)
+        return onnxruntime.InferenceSession(content, options, providers=[provider])
     except Exception as error:  # onnxruntime's errors share no base but this
         raise WorkError(f"{path} cannot be run by onnxruntime: {one_line(error)}") from None
 

@@ -8,7 +8,6 @@ from typing import Any, cast
 from td_ray.errors import InputError
 from td_ray.needs import Needed
 from td_ray.spec import Experiment
-from td_ray.tasks import DataSource
 from td_ray.zoo.source import ModelSource
 
 
@@ -59,12 +58,6 @@ def resolve_representations(experiment: Experiment) -> list[Representation]:
 
 
 def needed_by(experiment: Experiment) -> list[Needed]:
-    """What an experiment's data sets and models must find on the machine, each file once."""
-    needed = [
-        each
-        for entry in experiment.data
-        for each in cast(DataSource, entry).needed(experiment.folder)
-    ]
-    for representation in resolve_representations(experiment):
-        needed += representation.model.needed()
-    return list(dict.fromkeys(needed))
+    """What an experiment's models must find on the machine, each file once."""
+    found = (item.model.needed() for item in resolve_representations(experiment))
+    return list(dict.fromkeys(each for files in found for each in files))

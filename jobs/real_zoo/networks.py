@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -73,7 +74,7 @@ def untrained_mobilenet() -> nn.Module:
     return ImageEncoder(mobilenet_v2().features, 224, mean, deviation)
 
 
-class MeanOfTokens(nn.Module):
+class MeanOfTokens(nn.Module, ABC):
     """Vectors of a text's tokens, averaged; the vocabulary lies with the weights, as bytes."""
 
     def load_state_dict(self, weights: Any, *_: Any, **__: Any) -> Any:
@@ -81,13 +82,13 @@ class MeanOfTokens(nn.Module):
         self.vectors = nn.Parameter(weights["vectors"].float(), requires_grad=False)
         self.read_vocabulary(weights["vocabulary"].numpy().tobytes().decode())
 
+    @abstractmethod
     def read_vocabulary(self, text: str) -> None:
         """Make tokens of texts possible."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tokens(self, text: str) -> list[int]:
         """Numbers of the tokens that have a vector."""
-        raise NotImplementedError
 
     def prepare(self, block: Any) -> Tensor:
         """(n, longest) token numbers, -1 where a text has ended."""

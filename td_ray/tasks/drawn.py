@@ -12,6 +12,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from td_ray import versions
 from td_ray.files import fingerprint
 from td_ray.tasks.dataset import DataSet
 from td_ray.tasks.splits import keys
@@ -32,7 +33,7 @@ class GaussianTarget(Target):
     @cached_property
     def identity(self) -> str:
         """See ``Target``."""
-        return fingerprint(["gaussian", self.seed, self.number])
+        return fingerprint([versions.TARGETS, "gaussian", self.seed, self.number])
 
     def values(self, data: DataSet) -> NDArray[np.float64]:
         """See ``Target``."""
@@ -55,7 +56,7 @@ class SignTarget(Target):
     @cached_property
     def identity(self) -> str:
         """See ``Target``."""
-        return fingerprint(["signs", self.seed, self.number])
+        return fingerprint([versions.TARGETS, "signs", self.seed, self.number])
 
     def values(self, data: DataSet) -> NDArray[np.int64]:
         """See ``Target``."""

@@ -2,107 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize
+from logistic_problems import assert_optimal, penalties, problem, reference, value_and_gradient
 
 from td_ray.errors import InputError
 from td_ray.heads import logistic
-from td_ray.heads.curvature import principal_axes
 from td_ray.heads.logistic import LogisticHeads, fit_logistic
-from td_ray.heads.rows import ScaledRows
-from td_ray.heads.scaling import fit_scaling
-
-Array = np.ndarray[Any, Any]
-
-
-def problem(
-    n: int, d: int, classes: int, heads: int = 1, *, apart: float = 0.5, seed: int = 0
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Correlated Gaussian classes, every class present, and half-sample weights for all but one."""
-    rng = np.random.default_rng(seed)
-    codes = rng.permutation(np.arange(n) % classes)
-    mix = rng.standard_normal((d, d)) * np.logspace(0, -1, d)
-    features = rng.standard_normal((n, d)) + apart * rng.standard_normal((classes, d))[codes]
-    weights = (rng.random((heads, n)) < 0.5).astype(float)
-    weights[0] = 1
-    return torch.from_numpy(features @ mix.T), torch.from_numpy(codes), torch.from_numpy(weights)
-
-
-def penalties(heads: int, value: float) -> torch.Tensor:
-    return torch.full((heads,), value, dtype=torch.float64)
-
-
-def value_and_gradient(
-    weight: Array, intercept: Array, features: Array, codes: Array, weights: Array, l2: float
-) -> tuple[float, Array, Array]:
-    """The objective of the module's docstring, row by row, without any of its code."""
-    share = weights / weights.sum()
-    logits = features @ weight.T + intercept
-    logits = logits - logits.max(1, keepdims=True)
-    odds = np.exp(logits)
-    rows = np.arange(len(codes))
-    loss = share @ (np.log(odds.sum(1)) - logits[rows, codes]) + l2 / 2 * np.square(weight).sum()
-    error = odds / odds.sum(1, keepdims=True)
-    error[rows, codes] -= 1
-    error *= share[:, None]
-    return loss, error.T @ features + l2 * weight, error.sum(0)
-
-
-def reference(features: Array, codes: Array, weights: Array, l2: float, classes: int) -> Array:
-    """(classes, d + 1) optimum by a quasi-Newton solver of scipy; intercepts sum to zero."""
-    d = features.shape[1]
-
-    def objective(flat: Array) -> tuple[float, Array]:
-        point = flat.reshape(classes, d + 1)
-        loss, slope, offset = value_and_gradient(
-            point[:, :d], point[:, d], features, codes, weights, l2
-        )
-        total = point[:, d].sum()  # fixes the common shift of the intercepts
-        return loss + total**2 / 2, np.column_stack([slope, offset + total]).ravel()
-
-    start = np.zeros(classes * (d + 1))
-    found = minimize(objective, start, jac=True, method="BFGS", options={"gtol": 1e-9})
-    point: Array = found.x.reshape(classes, d + 1)
-    return point
-
-
-def assert_optimal(
-    heads: LogisticHeads,
-    features: torch.Tensor,
-    codes: torch.Tensor,
-    weights: torch.Tensor,
-    l2: float,
-) -> None:
-    """Every head meets the bound by an independent computation, and says what is true."""
-    assert heads.converged.all()
-    for k in range(len(weights)):
-        present = heads.present[k].numpy()
-        used = weights[k].numpy() > 0
-        where = np.cumsum(present) - 1
-        loss, slope, offset = value_and_gradient(
-            heads.weight[k].numpy()[present],
-            heads.intercept[k].numpy()[present],
-            features.numpy()[used].astype(float),
-            where[codes.numpy()[used]],
-            weights[k].numpy()[used],
-            l2,
-        )
-        norm = max(np.abs(slope).max(), np.abs(offset).max())
-        bound = 1e-2 * min(l2, 1e-3)
-        assert norm <= bound
-        assert heads.gradient_norm[k] == pytest.approx(norm, abs=1e-2 * bound)
-        assert heads.loss[k] == pytest.approx(loss, rel=1e-10)
-        assert heads.intercept[k].numpy()[present].sum() == pytest.approx(0, abs=1e-9)
 
 
 @settings(derandomize=True, deadline=None, max_examples=25, database=None)
@@ -243,130 +152,6 @@ def test_halves_of_many_classes_are_fitted_on_their_rows(
         alone = LogisticHeads(*(x[k : k + 1] for x in vars(heads).values()))
         own = codes if targets == "one" else everyone[k]
         assert_optimal(alone, features, own, weights[k : k + 1], 1e-3)
-
-
-def test_chunks_of_little_memory_give_the_same_heads() -> None:
-    features, codes, weights = problem(60, 5, 3, 5)
-    whole = fit_logistic(features, codes, weights, penalties(5, 1e-3), 3)
-    chunked = fit_logistic(features, codes, weights, penalties(5, 1e-3), 3, memory_bytes=1)
-    torch.testing.assert_close(whole.weight, chunked.weight, atol=1e-3, rtol=1e-3)
-    torch.testing.assert_close(whole.loss, chunked.loss, atol=1e-7, rtol=0)
-
-
-def near_tie(scores: torch.Tensor) -> torch.Tensor:
-    """(K, n): how far the best class is ahead of the second, in log odds."""
-    best = scores.topk(2, dim=2).values
-    return best[:, :, 0] - best[:, :, 1]
-
-
-@pytest.mark.parametrize("l2", [1e-3, 1e-5])
-def test_whatever_else_changes_only_near_ties_may_change(l2: float) -> None:
-    """Stacks, chunks, threads and precision of the features move no log odds by more than 0.02."""
-    features, codes, weights = problem(600, 30, 5, 6)
-    held_out = problem(2000, 30, 5, seed=1)[0]
-
-    def scores(heads: LogisticHeads) -> torch.Tensor:
-        return (heads.weight @ held_out.T + heads.intercept[:, :, None]).mT
-
-    whole = scores(fit_logistic(features, codes, weights, penalties(6, l2), 5))
-    alone = [
-        fit_logistic(features, codes, weights[k : k + 1], penalties(1, l2), 5) for k in range(6)
-    ]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(3 - min(threads, 2))
-    threaded = fit_logistic(features, codes, weights, penalties(6, l2), 5)
-    torch.set_num_threads(threads)
-    others = {
-        "alone": torch.cat([scores(head) for head in alone]),
-        "chunks": scores(
-            fit_logistic(features, codes, weights, penalties(6, l2), 5, memory_bytes=1)
-        ),
-        "threads": scores(threaded),
-        "float32": scores(
-            fit_logistic(features.to(torch.float32), codes, weights, penalties(6, l2), 5)
-        ),
-    }
-    for name, other in others.items():
-        assert (other - whole).abs().max() < 0.02, name
-        same = other.argmax(2) == whole.argmax(2)
-        assert same[near_tie(whole) > 0.04].all(), name
-        assert same.double().mean() > 0.999, name
-
-
-@pytest.mark.parametrize(("n", "d"), [(90, 7), (40, 60)])
-@pytest.mark.parametrize("kind", ["column", "whiten"])
-def test_streamed_features_give_the_same_bytes(tmp_path: Path, n: int, d: int, kind: str) -> None:
-    matrix, codes, weights = problem(2 * n, d, 3, 2)
-    np.save(tmp_path / "features.npy", matrix.numpy().astype(np.float32))
-    mapped = torch.from_numpy(np.load(tmp_path / "features.npy", mmap_mode="c"))
-    used = torch.arange(1, 2 * n, 2)
-    scaling = fit_scaling(mapped[used], kind)
-    rest = codes[used], weights[:, used], penalties(2, 1e-4), 3
-    streamed = fit_logistic(ScaledRows(mapped, used, scaling), *rest)
-    whole = fit_logistic(scaling.apply(mapped[used]), *rest)
-    assert torch.equal(streamed.weight, whole.weight)
-    assert torch.equal(streamed.intercept, whole.intercept)
-    assert torch.equal(streamed.loss, whole.loss)
-
-
-@pytest.mark.parametrize("few", [False, True])
-def test_without_room_for_the_axes_the_optimum_is_the_same(few: bool) -> None:
-    features, codes, weights = problem(*((30, 50) if few else (200, 20)), 3, 2)
-    assert principal_axes(features, torch.float64, 2**30).axes is not None
-    assert principal_axes(features, torch.float64, 0).axes is None
-    heads = fit_logistic(features, codes, weights, penalties(2, 1e-2), 3, memory_bytes=0)
-    assert_optimal(heads, features, codes, weights, 1e-2)
-    expected = fit_logistic(features, codes, weights, penalties(2, 1e-2), 3)
-    torch.testing.assert_close(heads.loss, expected.loss, atol=1e-8, rtol=0)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize(("n", "d", "heads"), [(60_000, 400, 8), (4000, 6000, 4)])
-def test_memory_stays_within_the_bound(tmp_path: Path, n: int, d: int, heads: int) -> None:
-    """Peak of a process of its own, that fits heads of 5 classes in 64 MiB."""
-    path = tmp_path / "features.npy"
-    mapped = np.lib.format.open_memmap(path, "w+", np.float32, (n, d))
-    rng = np.random.default_rng(0)
-    for rows in np.array_split(np.arange(n), 20):
-        mapped[rows] = rng.standard_normal((len(rows), d), np.float32)
-    mapped.flush()
-    script = f"""
-import numpy as np, torch
-from td_ray.heads.logistic import fit_logistic
-from td_ray.heads.rows import ScaledRows
-from td_ray.heads.scaling import fit_scaling
-
-def peak():
-    lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
-    return int(lines["VmHWM"].split()[0]) * 1024
-
-torch.set_num_threads(1)
-codes, weights = torch.arange({n}) % 5, torch.ones({heads}, {n}, dtype=torch.float64)
-for shape in (400, 30), (30, 60):
-    warm = torch.randn(shape), codes[:shape[0]], weights[:, :shape[0]]
-    fit_logistic(*warm, torch.ones({heads}), 5)
-raw = torch.from_numpy(np.load({str(path)!r}, mmap_mode="c"))
-features = ScaledRows(raw, None, fit_scaling(raw, "column"))
-open("/proc/self/clear_refs", "w").write("5")  # from here on; all of the map is resident already
-before = peak()
-heads = fit_logistic(features, codes, weights, torch.full(({heads},), 0.1), 5, memory_bytes=2**26)
-assert heads.converged.all()
-print(peak() - before - 8 * heads.weight.numel() - 2 * weights.nbytes)
-"""
-    # What is alive is measured, not the holes that the allocator leaves between large blocks.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20)}
-    command = [sys.executable, "-c", script]
-    run = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    assert int(run.stdout) < 1.5 * 2**26  # a float32 copy of the features alone is beyond it
-
-
-def test_the_same_call_gives_the_same_bits() -> None:
-    features, codes, weights = problem(200, 12, 5, 4)
-    first, second = (
-        fit_logistic(features, codes, weights, penalties(4, 1e-4), 5) for _ in range(2)
-    )
-    assert torch.equal(first.weight, second.weight)
-    assert torch.equal(first.intercept, second.intercept)
 
 
 def test_single_precision_features_are_fitted_in_double() -> None:

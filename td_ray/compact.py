@@ -106,6 +106,7 @@ def _named_pairs(tile: Tile, numbered: dict[int, Representation], parts: Parts) 
 
 def _models(plan: Plan) -> pa.Table:
     numbers = {name: number for number, name in enumerate(plan.manifest.representations)}
+    lines = [spec.name for spec in plan.problem.experiment.tasks]
     rows = [
         {
             "model": item.model_name,
@@ -113,6 +114,7 @@ def _models(plan: Plan) -> pa.Table:
             "number": numbers[item.name],
             "source": item.model.source,
             "metadata": json.dumps(item.metadata, sort_keys=True),
+            "tasks": [line for line in lines if item.model.takes(line)],
         }
         for item in plan.problem.representations
     ]

@@ -80,6 +80,7 @@ class Zoo:
                 "number": number,
                 "source": "features",
                 "metadata": json.dumps(dict(facts)),
+                "tasks": list(self.tasks),
             }
             for number, (name, facts) in enumerate(zip(self.models, metadata, strict=True))
         ]

@@ -92,8 +92,7 @@ def comparisons(results: Results) -> Iterator[Comparison]:
 
     They come one by one, because the matrices of many large ones would not fit in memory.
     """
-    models, heads = results.models(), results.heads()
-    keys = grouping_keys(models)
+    heads = results.heads()
     pairs = results.pairs()
     pairs = pairs[pairs["measure"] == MEASURE]
     tables = {"heads": heads[heads["seed"].isna()], "pairs": pairs, "failures": results.failures()}
@@ -102,6 +101,8 @@ def comparisons(results: Results) -> Iterator[Comparison]:
     for task in tasks:
         of_task = {name: table[table["task"] == task.task] for name, table in tables.items()}
         names = pd.concat([table["head"] for table in of_task.values()]).dropna()
+        taking = results.models_on(task.task)
+        keys = grouping_keys(taking)
         for data in task.evaluated_on:
             for head in dict.fromkeys(names):
                 number += 1
@@ -111,7 +112,7 @@ def comparisons(results: Results) -> Iterator[Comparison]:
                     else table[(table["head"] == head) & (table["data"] == data)]
                     for name, table in of_task.items()
                 }
-                yield _comparison(number, task, data, head, models, keys, **chosen)
+                yield _comparison(number, task, data, head, taking, keys, **chosen)
 
 
 def _comparison(

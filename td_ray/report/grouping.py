@@ -16,7 +16,7 @@ import pandas as pd
 from td_ray.results.matrix import group_means, labels, short_names
 
 MOST_GROUPS = 12
-_NOT_METADATA = ("model", "number", "source")
+_NOT_METADATA = ("tasks", "model", "number", "source")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +58,10 @@ def grouping_keys(models: pd.DataFrame) -> list[str]:
     """The keys that are worth grouping by (see the module)."""
     chosen: dict[tuple[int, ...], str] = {}
     for key in models.columns:
+        if key in _NOT_METADATA:
+            continue
         values = group_names(models[key])
-        if key in _NOT_METADATA or not 2 <= values.nunique() <= min(MOST_GROUPS, len(values) - 1):
+        if not 2 <= values.nunique() <= min(MOST_GROUPS, len(values) - 1):
             continue
         chosen.setdefault(tuple(pd.factorize(values)[0]), str(key))
     keys = list(chosen.values())

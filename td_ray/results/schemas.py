@@ -17,6 +17,8 @@ MODELS = pa.schema(
         pa.field("number", pa.int32(), nullable=False),  # order of arrival; never changes
         pa.field("source", _NAME, nullable=False),
         pa.field("metadata", pa.string(), nullable=False),  # a JSON object
+        # lines of the experiment, each a task or a family, that it takes part in
+        pa.field("tasks", pa.list_(pa.string()), nullable=False),
     ]
 )
 

@@ -60,6 +60,12 @@ class Results:
         extra = extra.rename(columns={name: f"metadata.{name}" for name in table})
         return pd.concat([table, extra], axis=1).sort_values("number", ignore_index=True)
 
+    def models_on(self, task: str) -> pd.DataFrame:
+        """Those of ``models`` that take part in a task, or in a family of tasks."""
+        models, tasks = self.models(), self.tasks().set_index("task")["family"].dropna()
+        line = tasks.get(task, task)
+        return models[[line in taken for taken in models["tasks"]]].reset_index(drop=True)
+
     def tasks(self) -> pd.DataFrame:
         """Tasks with their kinds, classes and sizes."""
         return self.table("tasks")
@@ -93,7 +99,7 @@ class Results:
         data: str | None = None,
         value: str = "value",
     ) -> pd.DataFrame:
-        """The symmetric matrix of one task, names on both axes.
+        """The symmetric matrix of one task, the names of those that take part on both axes.
 
         Args:
             task: the task's name, or a family's for the mean over its tasks.
@@ -110,7 +116,8 @@ class Results:
         Raises:
             InputError: no such task, head or data set, or more than one to choose from.
         """
-        return matrices.to_matrix(self.select(task, measure, head, data), self.models(), value)
+        pairs = self.select(task, measure, head, data)
+        return matrices.to_matrix(pairs, self.models_on(task), value)
 
     def floors(
         self,
@@ -121,7 +128,7 @@ class Results:
         data: str | None = None,
     ) -> pd.Series[float]:
         """The noise floor of each representation, at half the training set."""
-        return matrices.floors(self.select(task, measure, head, data), self.models())
+        return matrices.floors(self.select(task, measure, head, data), self.models_on(task))
 
     def by_group(
         self,
@@ -144,7 +151,8 @@ class Results:
         models = self.models()
         if by not in models:
             raise InputError(f"no model has metadata '{by}': {closest(by, models.columns)}")
-        return matrices.group_means(self.select(task, measure, head, data), models, by, value)
+        pairs = self.select(task, measure, head, data)
+        return matrices.group_means(pairs, self.models_on(task), by, value)
 
     def select(
         self, task: str, measure: str = "td", head: str | None = None, data: str | None = None

@@ -164,3 +164,18 @@ def test_the_diagonal_of_tdx_is_the_floor_and_missing_counts_pairs(zoo: Path) ->
     tdx = results.matrix("species", value="tdx")
     assert np.diag(tdx).tolist() == results.floors("species").tolist()
     assert np.diag(results.matrix("species", value="excess")).tolist() == [0] * 4
+
+
+def test_a_matrix_has_those_that_take_part_in_its_task(zoo: Path) -> None:
+    one_task = {"source": "features", "tasks": "spec*"}
+    models = [
+        {**one_task, "path": ["features/net-0.npz", "features/net-1.npz"]},
+        {"source": "features", "path": ["features/net-2.npz", "features/net-3.npz"]},
+    ]
+    results = run(experiment(zoo, models=models), backend="inline")
+    species = results.matrix("species")
+    assert list(species) == ["net-0", "net-1", "net-2", "net-3"]
+    assert species.attrs["missing"] == 0
+    size = results.matrix("size")
+    assert list(size) == list(results.floors("size").index) == ["net-2", "net-3"]
+    assert size.attrs["missing"] == 0

@@ -8,12 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from td_ray.features import FeatureStore
 from td_ray.memory import default_memory
 from td_ray.plan import HeadUnit, Plan, plan_tiles
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
 from td_ray.tasks import DataSet
+from td_ray.zoo import FeatureSource
 
 FLOPS_PER_SECOND = 8e9
 COMPARISONS_PER_SECOND = 3e8
@@ -56,17 +59,20 @@ def estimate(plan: Plan, parts: Parts) -> Estimate:
     experiment = plan.problem.experiment
     store = FeatureStore(experiment.cache_path, experiment.resources.cache_size)
     widths = {entry.key: entry.width for entry in store.entries()}
-    arrays: dict[Any, tuple[int, int]] = {}  # (rows, width) of each array
+    sizes: dict[Any, int] = {}  # of each array, in bytes
     heads, seconds, assumed = 0, 0.0, False
     for unit in (unit for block in plan.blocks for unit in block.units):
+        model = unit.representation.model
+        if not isinstance(model, FeatureSource):
+            continue  # it has its predictions
         known = [widths[key] for key in unit.features.values() if key in widths]
         width = known[0] if known else WIDTH_IF_UNKNOWN
-        fitted = not unit.is_stored
-        assumed |= fitted and not known
+        assumed |= not known
         for name, key in unit.features.items():
-            arrays[key or (unit.number, name)] = (plan.problem.data[name].n, width)
-        heads += _fits(unit) if fitted else 0
-        seconds += _seconds(unit, width) if fitted else 0.0
+            size = plan.problem.data[name].n * width * np.dtype(model.storage).itemsize
+            sizes[key or (unit.number, name)] = size
+        heads += _fits(unit)
+        seconds += _seconds(unit, width)
     searched = [unit for block in plan.searches for unit in block.units]
     pairs = count_pairs(plan)
     tiles = plan_tiles(plan, parts)
@@ -80,8 +86,8 @@ def estimate(plan: Plan, parts: Parts) -> Estimate:
         pairs=pairs,
         pairs_finished=there,
         tiles_failed=sum(parts.failure(tile.key) is not None for tile in tiles),
-        feature_bytes=sum(4 * rows * width for rows, width in arrays.values()),
-        extractions=sum(key not in widths for key in arrays),
+        feature_bytes=sum(sizes.values()),
+        extractions=sum(key not in widths for key in sizes),
         trial_bytes=(experiment.resources.memory or default_memory()) if heads else 0,
         core_seconds=seconds,
         widths_assumed=assumed,

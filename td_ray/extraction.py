@@ -56,14 +56,13 @@ def extract_features(
     try:
         if isinstance(model, ArraySource):
             yield from _read_arrays(model, wanted, layers, start, folder)
-        elif isinstance(model, NetworkSource):
+        else:
+            assert isinstance(model, NetworkSource)  # there are no others that have features
             device = find_device(resources.device)
             network = model.load(folder, data, layers, device)
             size = resources.batch_size
             rows = auto_batch(network, data.inputs, device) if size == "auto" else size
             yield from run_network(network, data.inputs, rows, wanted.who, start)
-        else:
-            raise WorkError(f"model '{model.name}' gives predictions, not features")
     except InputError as error:
         raise WorkError(str(error)) from None
 

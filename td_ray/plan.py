@@ -22,7 +22,7 @@ from td_ray.resolve import Problem
 from td_ray.results.manifest import Manifest
 from td_ray.results.parts import Parts, Run
 from td_ray.tasks import Task
-from td_ray.zoo import PredictionSource, Representation
+from td_ray.zoo import FeatureSource, PredictionSource, Representation
 
 State = Literal["finished", "failed", "missing", "unknown"]
 
@@ -226,6 +226,8 @@ def _passes(units: Iterable[HeadUnit]) -> dict[int, dict[str, Pass]]:
     passes: dict[int, dict[str, Pass]] = defaultdict(dict)
     for unit in units:
         model = unit.representation.model
+        if not isinstance(model, FeatureSource):
+            continue
         data = {unit.task.spec.data: unit.task.data, **unit.task.evaluation}
         for name, key in unit.features.items():
             known = passes[id(model)].get(name, Pass(model, data[name], {}))

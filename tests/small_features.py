@@ -9,7 +9,7 @@ import numpy as np
 from small_data import dataset
 
 from td_ray.features import FeatureStore, Pass
-from td_ray.zoo import Representation
+from td_ray.zoo import Representation, Storage
 from td_ray.zoo.feature_arrays import FeatureArrays
 
 IDS = [f"s{number}" for number in range(6)]
@@ -21,8 +21,10 @@ def representation(name: str = "net", layer: str = "output") -> Representation:
     return Representation(FeatureArrays(source="features", path="f.npy", name=name), layer)
 
 
-def write(store: FeatureStore, key: str = "k", blocks: Any = (VALUES,)) -> None:
-    with store.writing(Pass(representation().model, DATA, {"output": key})) as arrays:
+def write(
+    store: FeatureStore, key: str = "k", blocks: Any = (VALUES,), storage: Storage = "float32"
+) -> None:
+    with store.writing(_pass({"output": key}, storage)) as arrays:
         for block in blocks:
             arrays.append({"output": block})
         arrays.finish()
@@ -32,5 +34,10 @@ def visible(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def both() -> Pass:
-    return Pass(representation().model, DATA, {"output": "k", "hidden": "h"})
+def both(storage: Storage = "float32") -> Pass:
+    return _pass({"output": "k", "hidden": "h"}, storage)
+
+
+def _pass(keys: dict[str, str], storage: Storage) -> Pass:
+    model = FeatureArrays(source="features", path="f.npy", name="net", storage=storage)
+    return Pass(model, DATA, keys)

@@ -1,6 +1,7 @@
 """The feature cache: one array per (model, layer, data set), found by its content.
 
-    CACHE/features/<key>/features.npy     (samples, width) float32, rows in the data set's order
+    CACHE/features/<key>/features.npy     (samples, width) float32, or float16 where a model's
+                                          `storage` says so; rows in the data set's order
     CACHE/features/<key>/about.json       whose features, their size, the SHA-256 of their bytes
     CACHE/features/.<key>/                an array that is being written
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from td_ray import versions
 from td_ray.files import Digest, fingerprint
 from td_ray.tasks import DataSet
-from td_ray.zoo import ModelSource, NetworkSource, Representation
+from td_ray.zoo import FeatureSource, NetworkSource, Representation
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Pass:
         keys: of the features, by layer.
     """
 
-    model: ModelSource
+    model: FeatureSource
     data: DataSet
     keys: Mapping[str, str]
 
@@ -41,9 +41,11 @@ def features_key(
     source = representation.model
     identity = source.identity(folder, data.name, representation.layer, digest)
     inputs = None
-    kind = [source.source, representation.layer, "float32"]
+    kind = [source.source, representation.layer]
+    if isinstance(source, FeatureSource):
+        kind.append(source.storage)
     if isinstance(source, NetworkSource):
-        kind.append(source.pooling)
+        kind.extend(source.options())
         inputs = data.source.inputs_identity(folder, digest)
         if inputs is None and data.samples.inputs is not None:
             return None

@@ -21,7 +21,7 @@ from td_ray.features.keys import Pass
 from td_ray.features.writing import Writing, workplace
 from td_ray.files import sha256
 
-Features = NDArray[np.float32]
+Features = NDArray[np.float32] | NDArray[np.float16]
 
 WEEK = 7 * 24 * 3600.0
 

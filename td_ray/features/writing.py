@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from td_ray.errors import WorkError
 from td_ray.features.keys import Pass
 from td_ray.files import sha256, write_json
+from td_ray.zoo import Storage
 
 SYNC_SECONDS = 10.0
 """What a lost process has done since its last sync is done again."""
@@ -64,7 +65,10 @@ class Writing:
     def __init__(self, wanted: Pass, places: Mapping[str, Path]) -> None:
         """Go on with what is in the places, by layer."""
         self._wanted, self._places = wanted, dict(places)
-        self._arrays = {layer: _Array(place, wanted.data.n) for layer, place in places.items()}
+        self._arrays = {
+            layer: _Array(place, wanted.data.n, wanted.model.storage)
+            for layer, place in places.items()
+        }
         self.start = min((array.rows for array in self._arrays.values()), default=0)
         for array in self._arrays.values():
             array.cut(self.start)
@@ -157,24 +161,27 @@ class Writing:
             raise WorkError(
                 f"{who}: features of {count} or more samples, and the data set has {data.n}"
             )
-        bad = np.flatnonzero(~np.isfinite(block).all(axis=1))
-        if len(bad):
-            names = ", ".join(f"'{data.ids[array.rows + row]}'" for row in bad[:NAMED])
-            more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-            raise WorkError(
-                f"{who}: NaN or infinite features at layer '{layer}', samples {names}{more}"
-            )
+        for what, remedy, wrong in (
+            ("NaN or infinite features", "", ~np.isfinite(block)),
+            ("features too large for float16", "; say storage: float32", array.is_too_large(block)),
+        ):
+            bad = np.flatnonzero(wrong.any(axis=1))
+            if len(bad):
+                names = ", ".join(f"'{data.ids[array.rows + row]}'" for row in bad[:NAMED])
+                more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+                raise WorkError(f"{who}: {what} at layer '{layer}', samples {names}{more}{remedy}")
 
 
 class _Array:
-    """One npy file of float32 that grows by rows.
+    """One npy file of float32 or float16 that grows by rows.
 
     Attributes:
         rows: how many are written.
         width: of a row; 0 before the first.
     """
 
-    def __init__(self, place: Path, samples: int) -> None:
+    def __init__(self, place: Path, samples: int, storage: Storage) -> None:
+        self._type = np.dtype(storage).newbyteorder("<")
         self.file = place / "entry/features.npy"
         self.file.parent.mkdir(exist_ok=True)
         self._samples = samples
@@ -185,15 +192,19 @@ class _Array:
         if not self.width:
             self.width = block.shape[1]
             self._stream.write(self._header())
-        self._stream.write(np.ascontiguousarray(block, dtype="<f4").data)
+        self._stream.write(np.ascontiguousarray(block, dtype=self._type).data)
         self.rows += len(block)
+
+    def is_too_large(self, block: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Finite features of a block that the storage has no numbers for."""
+        return np.isfinite(block) & (np.abs(block) > np.finfo(self._type).max)
 
     def cut(self, rows: int) -> None:
         """Keep the first rows."""
         self.rows = rows
         if not rows:
             self.width = 0
-        size = len(self._header()) + 4 * rows * self.width if rows else 0
+        size = self._size(rows) if rows else 0
         self._stream.truncate(size)
         self._stream.seek(size)
 
@@ -204,10 +215,13 @@ class _Array:
     def close(self) -> None:
         self._stream.close()
 
+    def _size(self, rows: int) -> int:
+        return len(self._header()) + self._type.itemsize * rows * self.width
+
     def _header(self) -> bytes:
         stream = io.BytesIO()
         shape = (self._samples, self.width)
-        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        header = {"descr": self._type.str, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(stream, header)
         return stream.getvalue()
 
@@ -216,8 +230,7 @@ class _Array:
         try:
             content = json.loads(progress.read_text())
             self.width = int(content["width"])
-            size = len(self._header()) + 4 * int(content["rows"]) * self.width
-            if self.file.stat().st_size >= size:
+            if self.file.stat().st_size >= self._size(int(content["rows"])):
                 return int(content["rows"]), self.width
         except (OSError, ValueError, KeyError, TypeError):
             pass  # nothing was synced

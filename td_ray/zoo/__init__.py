@@ -41,6 +41,8 @@ from td_ray.zoo.source import (
     ModelSource,
     NetworkSource,
     PredictionSource,
+    Storage,
+    TorchSource,
 )
 
 __all__ = [
@@ -50,6 +52,8 @@ __all__ = [
     "NetworkSource",
     "PredictionSource",
     "Representation",
+    "Storage",
+    "TorchSource",
     "needed_by",
     "resolve_representations",
 ]

@@ -37,7 +37,7 @@ from td_ray.registry import MODEL_SOURCES
 from td_ray.tasks import DataSet
 from td_ray.zoo.factories import find_factory
 from td_ray.zoo.file_entry import FileEntry
-from td_ray.zoo.source import NetworkSource
+from td_ray.zoo.source import TorchSource
 from td_ray.zoo.state_dicts import below, read_weights, unwrapped
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 
 @MODEL_SOURCES.register("checkpoints")
-class Checkpoints(FileEntry, NetworkSource):
+class Checkpoints(FileEntry, TorchSource):
     """A factory and its checkpoint files.
 
     Attributes:
@@ -97,6 +97,7 @@ class Checkpoints(FileEntry, NetworkSource):
             device=device,
             who=str(self.name),
             pooling=self.pooling,
+            precision=self.precision,
         )
 
     def _module(self, folder: Path, data: DataSet) -> nn.Module:

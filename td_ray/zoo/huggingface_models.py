@@ -30,7 +30,7 @@ from td_ray.spec import Words
 from td_ray.tasks import DataSet
 from td_ray.zoo.libraries import require_library
 from td_ray.zoo.patterns import fill
-from td_ray.zoo.source import NetworkSource
+from td_ray.zoo.source import TorchSource
 
 if TYPE_CHECKING:
     from td_ray.zoo.network import Network
@@ -40,7 +40,7 @@ _WHERE = "models, source 'huggingface'"
 
 
 @MODEL_SOURCES.register("huggingface")
-class HuggingFace(NetworkSource):
+class HuggingFace(TorchSource):
     """A repository at a commit, or a folder.
 
     Attributes:
@@ -112,6 +112,7 @@ class HuggingFace(NetworkSource):
             device=device,
             who=who,
             pooling=self.pooling,
+            precision=self.precision,
             unwrap=loading.hidden_state,
         )
 

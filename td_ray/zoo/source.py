@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,13 @@ from td_ray.zoo.pooling import Pooling
 
 if TYPE_CHECKING:
     from td_ray.zoo.network import Network
+
+
+Storage = Literal["float32", "float16"]
+"""Of features, in the cache."""
+
+Precision = Literal["float32", "bfloat16", "float16"]
+"""Of a forward pass."""
 
 
 class ModelSource(ModelEntry, ABC):
@@ -69,7 +76,14 @@ class ModelSource(ModelEntry, ABC):
 
 
 class FeatureSource(ModelSource):
-    """A model whose features are computed or read, and get heads."""
+    """A model whose features are computed or read, and get heads.
+
+    Attributes:
+        storage: of its features in the cache. ``float16`` takes half the room and keeps three
+            digits; features beyond 65,504 do not fit.
+    """
+
+    storage: Storage = "float32"
 
 
 class ArraySource(FeatureSource):
@@ -97,6 +111,10 @@ class NetworkSource(FeatureSource):
         """See ``ModelSource``: a network needs inputs."""
         data.require_inputs()
 
+    def options(self) -> list[str]:
+        """What decides features beside the bytes that ``identity`` covers."""
+        return [self.pooling]
+
     @abstractmethod
     def load(self, folder: Path, data: DataSet, layers: Sequence[str], device: str) -> Network:
         """Load the network onto ``cpu`` or ``cuda``, ready to give these layers.
@@ -104,6 +122,22 @@ class NetworkSource(FeatureSource):
         Raises:
             WorkError: it cannot be loaded, or has no such layer.
         """
+
+
+class TorchSource(NetworkSource):
+    """A torch module, which may run in half precision.
+
+    Attributes:
+        precision: of the forward pass. ``bfloat16`` and ``float16`` stand for torch's autocast:
+            products in half precision, sums and weights in float32. Faster on most GPUs, and
+            features move in their third digit.
+    """
+
+    precision: Precision = "float32"
+
+    def options(self) -> list[str]:
+        """See ``NetworkSource``."""
+        return [*super().options(), self.precision]
 
 
 class PredictionSource(ModelSource):

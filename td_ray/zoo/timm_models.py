@@ -31,7 +31,7 @@ from td_ray.spec import Words
 from td_ray.tasks import DataSet
 from td_ray.zoo.libraries import require_library, torch_checkpoints
 from td_ray.zoo.patterns import fill
-from td_ray.zoo.source import NetworkSource
+from td_ray.zoo.source import TorchSource
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -48,7 +48,7 @@ _KEPT = (
 
 
 @MODEL_SOURCES.register("timm")
-class Timm(NetworkSource):
+class Timm(TorchSource):
     """A model, and where its weights come from.
 
     Attributes:
@@ -131,6 +131,7 @@ class Timm(NetworkSource):
             device=device,
             who=who,
             pooling=self.pooling,
+            precision=self.precision,
             classifier=[classifier] if isinstance(classifier, nn.Module) else list(classifier),
         )
 

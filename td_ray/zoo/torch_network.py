@@ -8,6 +8,7 @@ as ``td_ray.zoo.pooling`` says.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from td_ray.registry import closest
 from td_ray.tasks.inputs import Block
 from td_ray.zoo.network import Network
 from td_ray.zoo.pooling import Pooler, Pooling
+from td_ray.zoo.source import Precision
 
 Prepare = Callable[[Block], Any]
 
@@ -35,6 +37,7 @@ class TorchNetwork(Network):
         device: str,
         who: str,
         pooling: Pooling = "mean",
+        precision: Precision = "float32",
         classifier: Sequence[nn.Module] | None = None,
         unwrap: Callable[[Any], Any] = lambda value: value,
     ) -> None:
@@ -46,6 +49,7 @@ class TorchNetwork(Network):
             device: ``cpu`` or ``cuda``.
             who: the model's name, for errors.
             pooling: how positions become one row.
+            precision: of the forward pass.
             classifier: the modules whose input is ``penultimate``; by default all linear ones.
             unwrap: finds the tensor in what a layer gives.
 
@@ -56,7 +60,7 @@ class TorchNetwork(Network):
         self._module = module.to(self._place).eval()
         self._layers, self._prepare, self._who = tuple(layers), prepare, who
         self._classifier, self._unwrap = classifier, unwrap
-        self._pool = Pooler(pooling, who)
+        self._pool, self._precision = Pooler(pooling, who), precision
         self._seen: dict[str, Any] = {}
         self._hooks: list[RemovableHandle] = []
         for layer in self._layers:
@@ -69,7 +73,7 @@ class TorchNetwork(Network):
     def forward(self, batch: Any) -> dict[str, Tensor]:
         """See ``Network``."""
         self._seen.clear()
-        with torch.inference_mode():
+        with torch.inference_mode(), self._in_precision():
             if isinstance(batch, Mapping):
                 named = {name: tensor.to(self._place) for name, tensor in batch.items()}
                 self._seen["output"] = self._unwrap(self._module(**named))
@@ -78,6 +82,14 @@ class TorchNetwork(Network):
                 self._seen["output"] = self._unwrap(self._module(batch.to(self._place)))
                 mask = None
             return {layer: self._features(layer, mask) for layer in self._layers}
+
+    def _in_precision(self) -> AbstractContextManager[Any]:
+        if self._precision != "float32":
+            return torch.autocast(self._place.type, getattr(torch, self._precision))
+        if self._place.type == "cuda":
+            # cuDNN's default, TF32, keeps ten bits of what a convolution takes
+            return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+        return nullcontext()
 
     def close(self) -> None:
         """Take the hooks off; the module is as it was."""

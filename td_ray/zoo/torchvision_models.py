@@ -30,7 +30,7 @@ from td_ray.tasks import DataSet
 from td_ray.zoo.images import prepare_images
 from td_ray.zoo.libraries import torch_checkpoints
 from td_ray.zoo.patterns import fill
-from td_ray.zoo.source import NetworkSource
+from td_ray.zoo.source import TorchSource
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,7 +43,7 @@ Catalogue = dict[str, dict[str, str]]
 
 
 @MODEL_SOURCES.register("torchvision")
-class Torchvision(NetworkSource):
+class Torchvision(TorchSource):
     """A builder and its weights.
 
     Attributes:
@@ -84,7 +84,13 @@ class Torchvision(NetworkSource):
             return prepare_images(block, transform, who)
 
         return TorchNetwork(
-            self._load(), layers, prepare=prepare, device=device, who=who, pooling=self.pooling
+            self._load(),
+            layers,
+            prepare=prepare,
+            device=device,
+            who=who,
+            pooling=self.pooling,
+            precision=self.precision,
         )
 
     def _builders(self, catalogue: Catalogue) -> list[str]:

@@ -16,7 +16,6 @@ from td_ray.files import sha256
 from td_ray.zoo import Representation
 from td_ray.zoo.checkpoints import Checkpoints
 from td_ray.zoo.feature_arrays import FeatureArrays
-from td_ray.zoo.stored_predictions import StoredPredictions
 
 
 def key_of_features(folder: Path, data: Any = DATA, layer: str = "output", **entry: Any) -> Any:
@@ -55,6 +54,9 @@ def test_key_of_checkpoints(tmp_path: Path) -> None:
     assert key("other bytes") != first
     assert key(layer="penultimate") != first
     assert key(arguments={"x": 1}) != first
+    assert key(storage="float16") != first
+    assert key(precision="bfloat16") != first
+    assert key(pooling="max") != first
     assert key(None) is None  # the inputs' digest is not known yet
     (tmp_path / "a.pt").write_text("other")
     assert key() != first
@@ -73,5 +75,3 @@ def test_errors_of_extraction_are_the_units_own(tmp_path: Path) -> None:
 
     with pytest.raises(WorkError, match=r"f\.npy"):
         extract(FeatureArrays(source="features", path="f.npy", name="n"))
-    with pytest.raises(WorkError, match="gives predictions, not features"):
-        extract(StoredPredictions(source="predictions", path="f.npy", name="n"))

@@ -17,6 +17,7 @@ from small_features import VALUES, both, visible, write
 
 from td_ray.errors import WorkError
 from td_ray.features import Features, FeatureStore
+from td_ray.zoo import Storage
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -87,6 +88,25 @@ def test_a_killed_write_leaves_nothing_to_be_seen(store: FeatureStore, tmp_path:
     assert store.valid("k")
 
 
+def test_float16_takes_half_the_room_and_keeps_three_digits(store: FeatureStore) -> None:
+    write(store)
+    write(store, "half", storage="float16")
+    found = store.open("half")
+    assert found.dtype == np.float16
+    np.testing.assert_array_equal(found, VALUES.astype(np.float16))
+    whole, half = ({e.key: e.bytes for e in store.entries()}[key] for key in ("k", "half"))
+    assert 2 * (half - 128) == whole - 128  # beside the header
+
+
+def test_what_float16_cannot_hold_names_its_sample(store: FeatureStore, tmp_path: Path) -> None:
+    values = VALUES.copy()
+    values[3, 2] = -70_000
+    with pytest.raises(WorkError, match=r"too large for float16 .*'s3'; say storage: float32"):
+        write(store, blocks=[values], storage="float16")
+    assert visible(tmp_path / "features") == []
+    write(store, blocks=[values])
+
+
 LOST = f"""
 import os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parent.parent)!r})
@@ -95,7 +115,7 @@ import small_features as t
 from td_ray.features import writing
 writing.SYNC_SECONDS = 0.0
 store = t.FeatureStore(Path(sys.argv[1]), 10**9)
-with store.writing(t.both()) as arrays:
+with store.writing(t.both(sys.argv[2])) as arrays:
     arrays.append({{"output": t.VALUES[:2], "hidden": t.VALUES[:2, :1]}})
     arrays.append({{"output": t.VALUES[2:4], "hidden": t.VALUES[2:4, :1]}})
     writing.SYNC_SECONDS = 1e9
@@ -104,21 +124,22 @@ with store.writing(t.both()) as arrays:
 """
 
 
+@pytest.mark.parametrize("storage", ["float32", "float16"])
 def test_a_killed_pass_is_gone_on_with_at_its_last_sync(
-    store: FeatureStore, tmp_path: Path
+    store: FeatureStore, tmp_path: Path, storage: Storage
 ) -> None:
-    lost = subprocess.run([sys.executable, "-c", LOST, str(tmp_path)], check=False)
+    lost = subprocess.run([sys.executable, "-c", LOST, str(tmp_path), storage], check=False)
     assert lost.returncode == -9
     assert not store.has("k")
-    with store.writing(both()) as arrays:
+    with store.writing(both(storage)) as arrays:
         assert arrays.layers == ("hidden", "output")
         assert arrays.start == 4  # the fifth was written, but not synced
         arrays.append({"output": VALUES[4:], "hidden": VALUES[4:, :1]})
         arrays.finish()
-    np.testing.assert_array_equal(store.open("k"), VALUES)
-    np.testing.assert_array_equal(store.open("h"), VALUES[:, :1])
+    np.testing.assert_array_equal(store.open("k"), VALUES.astype(storage))
+    np.testing.assert_array_equal(store.open("h"), VALUES[:, :1].astype(storage))
     fresh = FeatureStore(tmp_path / "fresh", 10**9)
-    write(fresh)
+    write(fresh, storage=storage)
     assert fresh.path("k").read_bytes() == store.path("k").read_bytes()
     assert not [name for name in visible(tmp_path / "features") if name.startswith(".")]
 
@@ -126,7 +147,7 @@ def test_a_killed_pass_is_gone_on_with_at_its_last_sync(
 def test_a_journal_that_promises_more_than_there_is_is_not_believed(
     store: FeatureStore, tmp_path: Path
 ) -> None:
-    subprocess.run([sys.executable, "-c", LOST, str(tmp_path)], check=False)
+    subprocess.run([sys.executable, "-c", LOST, str(tmp_path), "float32"], check=False)
     file = tmp_path / "features/.k/entry/features.npy"
     file.write_bytes(file.read_bytes()[:-40])
     with store.writing(both()) as arrays:

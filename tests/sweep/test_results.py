@@ -12,12 +12,10 @@ import pyarrow as pa
 import pyarrow.dataset
 import pyarrow.parquet
 import pytest
-from small_zoo import (
-    SAMPLES,
-    experiment,
-)
+from small_zoo import SAMPLES, content, experiment
 
 from td_ray import pairwise_discrepancy
+from td_ray.features import FeatureStore
 from td_ray.results.schemas import TABLES
 from td_ray.results.tables import Results
 from td_ray.sweep import run
@@ -88,6 +86,18 @@ def test_floor_tdx_and_excess_follow_their_formulas(zoo: Path, task: str) -> Non
         )
         assert row["n_seeds"] == 2
         assert row["n_examples"] == SAMPLES * 2 // 5
+
+
+def test_features_stored_in_float16_give_nearly_the_same_heads(zoo: Path) -> None:
+    (entry,) = content()["models"]
+    models = [entry, {**entry, "storage": "float16", "name": "{kind}-{number}-half"}]
+    results = run(experiment(zoo, models=models, seeds=0), backend="inline")
+    matrix = results.matrix("species")
+    assert len(matrix) == 8
+    halves = [matrix.loc[name, f"{name}-half"] for name in matrix if not name.endswith("-half")]
+    assert max(halves) <= 1 / 48 < matrix.to_numpy().max()
+    sizes = {e.model: e.bytes for e in FeatureStore(zoo / "cache", 10**9).entries()}
+    assert 2 * (sizes["net-0-half"] - 128) == sizes["net-0"] - 128  # beside the header
 
 
 def test_tables_have_their_schemas_and_plain_parquet(zoo: Path) -> None:

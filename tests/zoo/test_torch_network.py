@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from td_ray.errors import MachineError, WorkError
 from td_ray.extraction import run_network
 from td_ray.zoo.devices import find_device
+from td_ray.zoo.source import Precision
 from td_ray.zoo.torch_network import TorchNetwork
 
 INPUTS = np.random.default_rng(0).normal(size=(10, 6)).astype(np.float32)
@@ -53,6 +54,24 @@ class Module(nn.Module):
 
     def forward(self, x: Tensor) -> Any:
         return self.given(x)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_half_precision_is_that_of_autocast(precision: Precision) -> None:
+    net = mlp()
+    network = TorchNetwork(
+        net, ["0", "output"], prepare=as_float, device="cpu", who="m", precision=precision
+    )
+    (found,) = run_network(network, INPUTS, 10, "model 'm'")
+    kind = getattr(torch, precision)
+    with torch.no_grad(), torch.autocast("cpu", kind, enabled=precision != "float32"):
+        hidden = net[0](torch.from_numpy(INPUTS))
+        output = net(torch.from_numpy(INPUTS))
+    assert hidden.dtype == output.dtype == kind
+    np.testing.assert_array_equal(found["0"], hidden.float())
+    np.testing.assert_array_equal(found["output"], output.float())
+    assert all(parameter.dtype == torch.float32 for parameter in net.parameters())
+    assert net(torch.from_numpy(INPUTS)).dtype == torch.float32  # the mode ended with the pass
 
 
 def test_layers() -> None:

@@ -166,7 +166,7 @@ def _units_of(
                 keys[name] = features_key(representation, problem.data[name], folder, digest)
         used = {name: keys[name] for name in representation.model.data_sets(task.spec)}
         for head in problem.experiment.heads_for(task.spec):
-            yield _unit(problem, representation, number, task, cast(HeadKind, head), used)
+            yield _unit(problem, representation, number, task, cast(HeadKind, head), used, digest)
 
 
 def _unit(
@@ -176,12 +176,14 @@ def _unit(
     task: Task,
     head: HeadKind,
     used: Mapping[str, str | None],
+    digest: Digest,
 ) -> HeadUnit:
     is_stored = isinstance(representation.model, PredictionSource)
     evaluated = {name: used[name] for name in task.evaluation}
+    target = task.target.identity(digest)
     fitted = [] if is_stored else [used[task.spec.data], head.identity()]
     key = None
-    if all(used.values()):
+    if target is not None and all(used.values()):
         key = fingerprint(
             [
                 versions.HEADS,
@@ -189,7 +191,7 @@ def _unit(
                 fitted,
                 [[name, evaluated[name], task.evaluation[name].split_digest] for name in evaluated],
                 task.data.split_digest,
-                task.identity,
+                target,
                 task.name if is_stored else None,
             ]
         )

@@ -102,7 +102,7 @@ def _check_halves(task: Task, seeds: tuple[int, ...]) -> None:
     data = task.data
     if data.groups is not None and seeds:
         data.halves(seeds[0])  # there are none where the training split is a single group
-    if not task.is_classification:
+    if not task.is_classification or task.target.reads_inputs:
         return
     counts = np.bincount(task.train_target)
     if counts.sum() - counts.max() > FEW:

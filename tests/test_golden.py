@@ -38,10 +38,13 @@ def targets() -> list[Any]:
     from small_data import dataset
 
     from td_ray.tasks.drawn import GaussianTarget, SignTarget
+    from td_ray.tasks.teachers import Teachers
 
-    data = dataset([f"s{number}" for number in range(90)])
+    data = dataset([f"s{number}" for number in range(90)], points()[0])
     kinds = (GaussianTarget, SignTarget)
-    return [kind(7, number).values(data) for kind in kinds for number in (0, 9, 700)]
+    drawn = [kind(7, number).values(data) for kind in kinds for number in (0, 9, 700)]
+    taught = [Teachers("t", data, {"d": data}, 7, 2, classes).values["d"] for classes in (0, 2, 3)]
+    return [*drawn, *taught]
 
 
 def heads() -> list[Any]:

@@ -46,7 +46,7 @@ def features_key(
         kind.append(source.storage)
     if isinstance(source, NetworkSource):
         kind.extend(source.options())
-        inputs = data.source.inputs_identity(folder, digest)
+        inputs = data.inputs_identity(digest)
         if inputs is None and data.samples.inputs is not None:
             return None
     if identity is None:

@@ -9,14 +9,20 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from td_ray.spec.entries import Frozen, Kind, Name, Scalar, Words
 
-FamilyKind = Literal["subsets", "superclasses", "one_vs_rest", "gaussian", "signs"]
+FamilyKind = Literal["subsets", "superclasses", "one_vs_rest", "teachers", "gaussian", "signs"]
 
 _NEEDS: Mapping[str, tuple[str, ...]] = {
     "subsets": ("count", "classes"),
     "superclasses": ("count", "classes"),
     "one_vs_rest": (),
+    "teachers": ("count",),
     "gaussian": ("count",),
     "signs": ("count",),
+}
+
+_SERVES: Mapping[str, tuple[Kind, ...]] = {
+    "gaussian": ("regression",),
+    "teachers": ("classification", "regression"),
 }
 
 
@@ -25,10 +31,11 @@ class Family(Frozen):
 
     Attributes:
         kind: of labels: ``subsets`` (samples of some classes alone), ``superclasses`` (partitions
-            of the classes into equal shares) or ``one_vs_rest``; of sample ids alone: ``gaussian``
+            of the classes into equal shares) or ``one_vs_rest``; of inputs: ``teachers`` (random
+            linear functions, see ``td_ray.tasks.teachers``); of sample ids alone: ``gaussian``
             (independent normal values) or ``signs`` (two labels, as a fair coin falls).
         count: how many tasks.
-        classes: of each task.
+        classes: of each task; two by default for teachers.
         seed: of what is drawn; task k of a seed does not depend on ``count``.
         labels: those that ``one_vs_rest`` sets apart; by default all.
     """
@@ -51,7 +58,8 @@ class Family(Frozen):
             if getattr(self, name) is None:
                 raise ValueError(f"a family of {self.kind} needs '{name}'")
         for name in ("count", "classes"):
-            if name not in needs and getattr(self, name) is not None:
+            allowed = (*needs, "classes") if self.kind == "teachers" else needs
+            if name not in allowed and getattr(self, name) is not None:
                 raise ValueError(f"'{name}' means nothing to a family of {self.kind}")
         if self.labels and self.kind != "one_vs_rest":
             raise ValueError("'labels' is for one_vs_rest")
@@ -111,7 +119,9 @@ class TaskSpec(Frozen):
         if not drawn and self.target is None:
             raise ValueError("'target' is missing: name the column that holds the target")
         if self.family is not None:
-            needed = "regression" if self.family.kind == "gaussian" else "classification"
-            if self.kind != needed:
-                raise ValueError(f"a family of {self.family.kind} is for kind: {needed}")
+            family, may = self.family, _SERVES.get(self.family.kind, ("classification",))
+            if self.kind not in may:
+                raise ValueError(f"a family of {family.kind} is for kind: {may[0]}")
+            if self.kind == "regression" and family.classes is not None:
+                raise ValueError("a regression task has no 'classes', and its family has none")
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, Protocol
 
@@ -16,6 +16,7 @@ from td_ray.results.parts import Parts
 from td_ray.results.tables import Results, open_results
 from td_ray.spec import Experiment
 from td_ray.sweep.progress import Quiet, Reporter
+from td_ray.tasks import Task
 
 Backend = Literal["ray", "inline"]
 
@@ -66,6 +67,7 @@ def run(
     if retry_failed:
         _forget_failures(make_plan(problem, manifest, parts, digest), parts)
     plan = make_plan(problem, manifest, parts, digest)
+    _prepare_targets((unit.task for block in plan.blocks for unit in block.units), reporter)
     with _workers(backend, address, reporter) as workers, held(output):
         write_manifest(output, plan.manifest, experiment)
         if plan.searches:
@@ -76,6 +78,7 @@ def run(
         tiles = plan_tiles(plan, parts)
         missing = [tile for tile in tiles if not parts.has_pairs(tile.key)]
         if missing:
+            _prepare_targets((tile.task for tile in missing), reporter)
             workers.run_tiles(plan, missing, reporter)
     compact(plan, tiles, parts, output)
     left = make_plan(problem, manifest, parts, digest).count("missing")
@@ -90,6 +93,15 @@ def run(
         first = results.failures().iloc[0]
         raise RunError(f"all {len(results.failures())} units failed; the first: {first['error']}")
     return results
+
+
+def _prepare_targets(tasks: Iterable[Task], reporter: Reporter) -> None:
+    """Compute targets that come from inputs once, here, and not once in every worker."""
+    wanted = {id(task.target): task for task in tasks if task.target.reads_inputs}.values()
+    for name in dict.fromkeys(task.spec.name for task in wanted):
+        reporter.say(f"targets of '{name}': read from the inputs")
+    for task in wanted:
+        task.target.values(task.data)
 
 
 def _forget_failures(plan: Plan, parts: Parts) -> None:

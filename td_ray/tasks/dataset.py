@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class DataSet:
         evaluation: (n,) bool, rows of the evaluation split; disjoint from ``training``.
         strata: (n,) labels, as text, by which splits and halves are stratified, or None.
         groups: (n,) values, as text, whose samples stay together, or None.
+        folder: where the source's relative paths start.
     """
 
     name: str
@@ -55,6 +56,7 @@ class DataSet:
     strata: NDArray[np.str_] | None
     source: DataSource
     groups: NDArray[np.str_] | None = None
+    folder: Path = Path()
 
     @property
     def ids(self) -> NDArray[np.str_]:
@@ -144,6 +146,14 @@ class DataSet:
         """Identity of the evaluation split's ids and their order, which predictions follow."""
         return fingerprint(self.evaluation_ids.tolist())
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but inputs that were opened: workers open their own."""
+        return {name: value for name, value in self.__dict__.items() if name != "inputs"}
+
+    def inputs_identity(self, digest: Digest) -> Any:
+        """See ``DataSource``; looked up once for all models, since folders may hold many files."""
+        return _inputs_identity(self, digest)
+
     def require_inputs(self) -> Callable[[], Inputs]:
         """Return what reads the inputs.
 
@@ -171,6 +181,11 @@ class DataSet:
                 "both must have one row per sample"
             )
         return inputs
+
+
+@lru_cache(maxsize=64)
+def _inputs_identity(data: DataSet, digest: Digest) -> Any:
+    return data.source.inputs_identity(data.folder, digest)
 
 
 def _chosen(inputs: Callable[[], Inputs], rows: NDArray[np.intp]) -> Inputs:
@@ -213,7 +228,7 @@ class DataSource(DataEntry, ABC):
         training, evaluation = splits.cut(
             samples.ids, samples.columns, strata, self.split, self.name, groups
         )
-        return DataSet(self.name, samples, training, evaluation, strata, self, groups)
+        return DataSet(self.name, samples, training, evaluation, strata, self, groups, folder)
 
     def _drawn(self, samples: Samples, size: int) -> Samples:
         """A subset that keeps the shares of the strata, and of a split that a column gives."""

@@ -7,13 +7,13 @@ neither the order of rows nor other samples matter.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from td_ray import versions
-from td_ray.files import fingerprint
+from td_ray.files import Digest, fingerprint
 from td_ray.tasks.dataset import DataSet
 from td_ray.tasks.splits import keys
 from td_ray.tasks.targets import Target
@@ -30,8 +30,7 @@ class GaussianTarget(Target):
     number: int
     classes: tuple[str, ...] = ()
 
-    @cached_property
-    def identity(self) -> str:
+    def identity(self, digest: Digest) -> str:
         """See ``Target``."""
         return fingerprint([versions.TARGETS, "gaussian", self.seed, self.number])
 
@@ -53,8 +52,7 @@ class SignTarget(Target):
     number: int
     classes: tuple[str, ...] = ("-1", "+1")
 
-    @cached_property
-    def identity(self) -> str:
+    def identity(self, digest: Digest) -> str:
         """See ``Target``."""
         return fingerprint([versions.TARGETS, "signs", self.seed, self.number])
 

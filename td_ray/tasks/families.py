@@ -15,6 +15,7 @@ from td_ray.tasks.dataset import DataSet
 from td_ray.tasks.drawn import GaussianTarget, SignTarget
 from td_ray.tasks.splits import keys
 from td_ray.tasks.targets import RegroupedTarget, Target, Task, column_target
+from td_ray.tasks.teachers import Teachers, TeacherTarget
 
 
 def resolve_tasks(specs: Sequence[TaskSpec], data: Mapping[str, DataSet]) -> list[Task]:
@@ -33,7 +34,7 @@ def resolve_tasks(specs: Sequence[TaskSpec], data: Mapping[str, DataSet]) -> lis
         if task.name in names:
             raise InputError(f"two tasks are called '{task.name}'; rename one of the lines")
         names.add(task.name)
-        if task.spec.subset or task.spec.family:
+        if (task.spec.subset or task.spec.family) and not task.target.reads_inputs:
             _refuse_empty(task)
     return tasks
 
@@ -51,6 +52,9 @@ def _refuse_empty(task: Task) -> None:
 def _targets(spec: TaskSpec, data: Mapping[str, DataSet]) -> Iterator[tuple[str, Target]]:
     family, where = spec.family, f"task '{spec.name}'"
     numbers = range((family and family.count) or 0)
+    if family is not None and family.kind == "teachers":
+        yield from _teachers(spec, family, data)
+        return
     if family is not None and not family.needs_labels:
         drawn = GaussianTarget if family.kind == "gaussian" else SignTarget
         yield from ((numbered(spec, k), drawn(family.seed, k)) for k in numbers)
@@ -76,6 +80,19 @@ def _targets(spec: TaskSpec, data: Mapping[str, DataSet]) -> Iterator[tuple[str,
                 numbered(spec, k),
                 RegroupedTarget(whole, tuple("+".join(part) for part in parts), np.array(codes)),
             )
+
+
+def _teachers(
+    spec: TaskSpec, family: Family, data: Mapping[str, DataSet]
+) -> Iterator[tuple[str, Target]]:
+    used = {name: data[name] for name in (spec.data, *spec.evaluated_on)}
+    for each in used.values():
+        each.require_inputs()
+    n_classes = 0 if spec.kind == "regression" else family.classes or 2
+    classes = ("-1", "+1") if n_classes == 2 else tuple(map(str, range(n_classes)))
+    where, count = f"task '{spec.name}'", int(family.count or 0)
+    teachers = Teachers(where, data[spec.data], used, family.seed, count, n_classes)
+    yield from ((numbered(spec, k), TeacherTarget(teachers, k, classes)) for k in range(count))
 
 
 def numbered(spec: TaskSpec, number: int) -> str:

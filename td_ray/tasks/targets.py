@@ -11,13 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from td_ray.errors import InputError
-from td_ray.files import fingerprint
+from td_ray.files import Digest, fingerprint
 from td_ray.registry import closest
 from td_ray.spec import TaskSpec
 from td_ray.tasks.dataset import DataSet
@@ -32,14 +32,20 @@ class Target(ABC):
     classes: tuple[str, ...]
     """Names of the classes in code order; empty for regression."""
 
-    @property
+    reads_inputs: ClassVar[bool] = False
+    """Whether ``values`` reads the inputs: nothing for a plan to do. It remembers what it found."""
+
     @abstractmethod
-    def identity(self) -> str:
-        """Identity of all that decides the target."""
+    def identity(self, digest: Digest) -> str | None:
+        """Identity of all that decides the target; None where a digest is not known yet."""
 
     @abstractmethod
     def values(self, data: DataSet) -> NDArray[Any]:
         """(n,) float64 values or int64 codes; -1 where a sample takes no part."""
+
+    def takes_part(self, data: DataSet) -> NDArray[np.bool_]:
+        """(n,) which samples do, of those in the splits."""
+        return np.ones(data.n, dtype=bool)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +61,7 @@ class ColumnTarget(Target):
     columns: Mapping[str, NDArray[Any]]
     digest: str
 
-    @property
-    def identity(self) -> str:
+    def identity(self, digest: Digest) -> str:
         """See ``Target``."""
         return self.digest
 
@@ -77,15 +82,18 @@ class RegroupedTarget(Target):
     classes: tuple[str, ...]
     codes: NDArray[np.int64]
 
-    @cached_property
-    def identity(self) -> str:
+    def identity(self, digest: Digest) -> str:
         """See ``Target``."""
-        return fingerprint([self.other.identity, self.classes, self.codes.tolist()])
+        return fingerprint([self.other.identity(digest), self.classes, self.codes.tolist()])
 
     def values(self, data: DataSet) -> NDArray[np.int64]:
         """See ``Target``."""
         # the last code is that of -1, which stays what it is
         return np.asarray(np.append(self.codes, -1)[self.other.values(data)])
+
+    def takes_part(self, data: DataSet) -> NDArray[np.bool_]:
+        """See ``Target``."""
+        return self.values(data) >= 0
 
 
 @dataclass(frozen=True)
@@ -124,12 +132,12 @@ class Task:
     @property
     def training(self) -> NDArray[np.bool_]:
         """(n,) bool, the rows of its data set that heads are fitted on."""
-        return self.data.training & self._takes_part(self.data)
+        return self.data.training & self.target.takes_part(self.data)
 
     def evaluation_rows(self, name: str) -> NDArray[np.bool_]:
         """(n,) bool, the rows of a data set that are predicted."""
         data = self.evaluation[name]
-        return data.evaluation & self._takes_part(data)
+        return data.evaluation & self.target.takes_part(data)
 
     @property
     def train_target(self) -> NDArray[Any]:
@@ -174,16 +182,6 @@ class Task:
     def center(self) -> float:
         """The constant by which regression predictions are centred: the training mean."""
         return 0.0 if self.is_classification else float(np.mean(self.train_target))
-
-    @property
-    def identity(self) -> str:
-        """Identity of the target on the training and evaluation rows."""
-        return self.target.identity
-
-    def _takes_part(self, data: DataSet) -> NDArray[np.bool_]:
-        if not self.is_classification:
-            return np.ones(data.n, dtype=bool)
-        return np.asarray(self.target.values(data) >= 0)
 
 
 def column_target(spec: TaskSpec, data: Mapping[str, DataSet]) -> Target:

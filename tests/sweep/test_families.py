@@ -9,9 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
-from small_zoo import experiment, planned
+from small_zoo import SAMPLES, content, experiment, planned
 
+from td_ray.resolve import resolve
+from td_ray.spec import Experiment
 from td_ray.sweep import run
+from td_ray.tasks.teachers import Teachers, TeacherTarget
 
 TASKS: list[dict[str, Any]] = [
     {"name": "species", "target": "species"},
@@ -77,6 +80,54 @@ def test_nothing_is_done_twice_and_a_family_grows(zoo: Path) -> None:
     tasks = [{**task, "data": "points"} for task in TASKS]
     tasks[-1]["family"] = {"kind": "signs", "count": 6}
     assert planned(experiment(zoo, tasks=tasks)).count("missing") == 4 * 2
+
+
+def teachers_of(asked: Experiment) -> Teachers:
+    target = resolve(asked).tasks[0].target
+    assert isinstance(target, TeacherTarget)
+    return target.teachers
+
+
+def test_teachers_read_the_inputs_once_and_are_found_again(
+    zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = np.random.default_rng(5).normal(size=(SAMPLES, 6)).astype(np.float32)
+    np.save(zoo / "inputs.npy", inputs)
+    (points,) = content()["data"]
+    family = {"kind": "teachers", "count": 3}
+    asked = experiment(
+        zoo,
+        data=[{**points, "inputs": "inputs.npy"}],
+        tasks=[
+            {"name": "line", "data": "points", "family": family},
+            {"name": "score", "data": "points", "family": family, "kind": "regression"},
+        ],
+    )
+    read: list[str] = []
+    taught = Teachers._taught
+
+    def counted(self: Teachers, *given: Any) -> Any:
+        read.append(self.where)
+        return taught(self, *given)
+
+    monkeypatch.setattr(Teachers, "_taught", counted)
+    assert planned(asked).count("missing") == 4 * 6
+    assert not read
+    results = run(asked, backend="inline")
+    assert read == ["task 'line'", "task 'score'"]
+    assert results.failures().empty
+    table = pd.read_csv(zoo / "points.csv")
+    train = (table["split"] == "train").to_numpy()
+    score = inputs.astype(float) @ teachers_of(asked)._weights(1, 6)[:, 0]
+    label = score > np.median(score[train])
+    heads = results.heads().query("task == 'line-001' and seed.isna()").set_index("model")
+    stored = results.predictions().query("task == 'line-001' and seed.isna()")
+    for row in stored.itertuples():
+        codes = np.frombuffer(row.predictions, row.encoding)
+        accuracy = (codes == label[~train]).mean()
+        assert heads.loc[row.model, "score"] == pytest.approx(accuracy)
+    np.save(zoo / "inputs.npy", inputs + 1)
+    assert planned(asked).count("missing") == 4 * 6
 
 
 def test_gaussian_targets_measure_the_overlap_of_subspaces(zoo: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -265,18 +265,26 @@ def _stored_predictions(unit: HeadUnit, experiment: Experiment) -> pa.Table | No
     return pa.Table.from_pylist(rows, schema=HEAD_PART)
 
 
-def open_from_store(block: Block, experiment: Experiment, store: FeatureStore) -> OpenFeatures:
+Heard = Callable[[int], None]
+"""Hears of samples that went through a network."""
+
+
+def open_from_store(
+    block: Block, experiment: Experiment, store: FeatureStore, heard: Heard
+) -> OpenFeatures:
     """Features straight from a store, extracted in this process where they are not there."""
 
     def open_features(key: str, data: DataSet) -> Features:
         if not store.valid(key):
-            extract_into(store, key, block.passes[data.name], experiment)
+            extract_into(store, key, block.passes[data.name], experiment, heard)
         return store.open(key)
 
     return open_features
 
 
-def extract_into(store: FeatureStore, key: str, wanted: Pass, experiment: Experiment) -> None:
+def extract_into(
+    store: FeatureStore, key: str, wanted: Pass, experiment: Experiment, heard: Heard
+) -> None:
     """Extract the features with a key into a store; those of the same pass with them.
 
     Raises:
@@ -284,17 +292,21 @@ def extract_into(store: FeatureStore, key: str, wanted: Pass, experiment: Experi
     """
     torch.set_num_threads(experiment.resources.cpus_per_trial)
     try:
-        errors = _run_pass(store, wanted, experiment)
+        errors = _run_pass(store, wanted, experiment, heard)
     except WorkError:
         if len(wanted.keys) == 1:
             raise
-        errors = _run_pass(store, wanted.alone(key), experiment)  # another layer may be to blame
+        errors = _run_pass(
+            store, wanted.alone(key), experiment, heard
+        )  # another layer may be to blame
     for layer, error in errors.items():
         if wanted.keys[layer] == key:
             raise error
 
 
-def _run_pass(store: FeatureStore, wanted: Pass, experiment: Experiment) -> Mapping[str, WorkError]:
+def _run_pass(
+    store: FeatureStore, wanted: Pass, experiment: Experiment, heard: Heard
+) -> Mapping[str, WorkError]:
     """Extract what is missing of a pass; returns the errors of layers that gave no features."""
     with store.writing(wanted) as arrays:
         if not arrays.layers:
@@ -302,6 +314,7 @@ def _run_pass(store: FeatureStore, wanted: Pass, experiment: Experiment) -> Mapp
         folder, resources = experiment.folder, experiment.resources
         for block in extract_features(wanted, arrays.layers, arrays.start, folder, resources):
             arrays.append(block)
+            heard(len(next(iter(block.values()))))
         digest = DigestMemory(experiment.cache_path).computed
         for layer in arrays.layers:
             representation = Representation(wanted.model, layer)

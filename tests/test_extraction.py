@@ -287,7 +287,9 @@ def test_a_layer_that_is_not_there_does_not_cost_the_others(counted: Path) -> No
         }
     )
     store = FeatureStore(counted, 10**9)
-    engine.extract_into(store, keys["0"], Pass(model, data, keys), wanted)
+    heard: list[int] = []
+    engine.extract_into(store, keys["0"], Pass(model, data, keys), wanted, heard.append)
     assert store.valid(keys["0"])
+    assert sum(heard) == 23
     with pytest.raises(WorkError, match="no layer 'nothing'"):
-        engine.extract_into(store, keys["nothing"], Pass(model, data, keys), wanted)
+        engine.extract_into(store, keys["nothing"], Pass(model, data, keys), wanted, heard.append)

@@ -14,6 +14,7 @@ from small_zoo import SAMPLES, content, experiment, write_features, write_zoo
 from td_ray.errors import InputError, MachineError
 from td_ray.spec import Experiment
 from td_ray.sweep import run
+from td_ray.sweep.progress import Quiet
 
 pytestmark = pytest.mark.ray
 
@@ -132,6 +133,16 @@ def test_trouble_of_a_machine_is_no_failure_of_a_unit(zoo: Path, ray_session: No
     assert not list((zoo / "output").glob(".tune*"))
 
 
+class Heard(Quiet):
+    """Keeps what it hears of samples."""
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+
+    def samples(self, count: int) -> None:
+        self.counts.append(count)
+
+
 COUNTING = """
 from torch import nn
 
@@ -158,7 +169,9 @@ def test_layers_of_one_network_share_a_pass(zoo: Path, ray_session: None) -> Non
     }
     (data,) = content()["data"]
     several = experiment(zoo, models=[model], data=[{**data, "inputs": "inputs.npy"}])
-    results = run(several)
+    heard = Heard()
+    results = run(several, reporter=heard)
+    assert sum(heard.counts) == SAMPLES
     assert results.failures().empty
     assert set(results.heads()["layer"]) == set(layers)
     assert sum(map(int, passes.read_text().split())) == SAMPLES

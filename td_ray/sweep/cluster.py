@@ -20,7 +20,7 @@ from td_ray.errors import InputError, MachineError, RunError, WorkError
 from td_ray.plan import Block, Plan, Tile
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
-from td_ray.sweep.cache_actor import FeatureCache, actor_name
+from td_ray.sweep.cache_actor import FeatureCache, actor_name, listening
 from td_ray.sweep.progress import Reporter
 from td_ray.sweep.races import run_races
 from td_ray.sweep.trials import Work, run_trials
@@ -193,24 +193,18 @@ class OnRay:
         experiment = plan.problem.experiment
         self._prepare(experiment)
         reporter.stage("searches", sum(len(block.units) for block in blocks))
-        run_races(
-            Work(experiment, blocks),
-            self._nodes_with_features(blocks, experiment.resources.cpus_per_trial),
-            _scratch(experiment),
-            reporter,
-        )
+        nodes = self._nodes_with_features(blocks, experiment.resources.cpus_per_trial)
+        with listening(list(self._caches.values()), reporter):
+            run_races(Work(experiment, blocks), nodes, _scratch(experiment), reporter)
 
     def run_blocks(self, plan: Plan, blocks: Sequence[Block], reporter: Reporter) -> None:
         """Fit the heads of blocks as trials of Ray Tune."""
         experiment = plan.problem.experiment
         self._prepare(experiment)
         reporter.stage("heads", sum(len(block.units) for block in blocks))
-        lost = run_trials(
-            Work(experiment, blocks),
-            self._nodes_with_features(blocks, experiment.resources.cpus_per_trial),
-            _scratch(experiment),
-            reporter,
-        )
+        nodes = self._nodes_with_features(blocks, experiment.resources.cpus_per_trial)
+        with listening(list(self._caches.values()), reporter):
+            lost = run_trials(Work(experiment, blocks), nodes, _scratch(experiment), reporter)
         parts = Parts(experiment.output_path)
         for number, error in lost:
             text = f"its process was lost too often: {error.strip().splitlines()[-1]}"

@@ -39,7 +39,7 @@ class Inline:
         threads = torch.get_num_threads()
         try:
             for block in blocks:
-                opened = open_from_store(block, experiment, store)
+                opened = open_from_store(block, experiment, store, reporter.samples)
                 reporter.advance(*work(block, experiment, parts, opened))
                 store.evict(held=())
         finally:

@@ -18,6 +18,8 @@ from rich.progress import (
 )
 
 SECONDS_BETWEEN_LINES = 10.0
+SECONDS_OF_A_RATE = 1.0
+"""A bar's rate is that of the last second or more."""
 
 
 class Reporter(Protocol):
@@ -28,6 +30,9 @@ class Reporter(Protocol):
 
     def advance(self, done: int = 1, failed: int = 0) -> None:
         """Pieces of work ended."""
+
+    def samples(self, count: int) -> None:
+        """So many more samples have gone through networks."""
 
     def say(self, text: str) -> None:
         """One line that is no piece of work."""
@@ -42,8 +47,28 @@ class Quiet:
     def advance(self, done: int = 1, failed: int = 0) -> None:
         """Ignore."""
 
+    def samples(self, count: int) -> None:
+        """Ignore."""
+
     def say(self, text: str) -> None:
         """Ignore."""
+
+
+class _Rate:
+    """Things per second, over stretches of time."""
+
+    def __init__(self) -> None:
+        self._count, self._since = 0, time.monotonic()
+
+    def of(self, count: int, seconds: float) -> float | None:
+        """The rate since it was last told; None while that is less than ``seconds`` ago."""
+        self._count += count
+        spent = time.monotonic() - self._since
+        if spent < seconds:
+            return None
+        rate = self._count / max(spent, 1e-9)
+        self._count, self._since = 0, time.monotonic()
+        return rate
 
 
 class Lines:
@@ -54,11 +79,13 @@ class Lines:
         self._name = ""
         self._total = self._done = self._failed = 0
         self._started = self._last = time.monotonic()
+        self._samples, self._rate = 0, _Rate()
 
     def stage(self, name: str, total: int) -> None:
         """Begin a stage."""
         self._name, self._total, self._done, self._failed = name, total, 0, 0
         self._started = self._last = time.monotonic()
+        self._rate = _Rate()
         self.say(f"{name}: {total} to do")
 
     def advance(self, done: int = 1, failed: int = 0) -> None:
@@ -75,6 +102,13 @@ class Lines:
                 f"{self._name}: {self._done} of {self._total}{failures}, "
                 f"{spent:.0f} s, about {left:.0f} s left"
             )
+
+    def samples(self, count: int) -> None:
+        """Say now and then how many there were, and how fast."""
+        self._samples += count
+        rate = self._rate.of(count, SECONDS_BETWEEN_LINES)
+        if rate:
+            self.say(f"features: {self._samples} samples, {rate:.0f} samples/s")
 
     def say(self, text: str) -> None:
         """Write a line."""
@@ -103,6 +137,7 @@ class Bar:
         )
         self._task: TaskID | None = None
         self._failed = 0
+        self._rate = _Rate()
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -113,15 +148,25 @@ class Bar:
 
     def stage(self, name: str, total: int) -> None:
         """Begin a bar."""
-        self._failed = 0
+        self._failed, self._rate = 0, _Rate()
         self._task = self._progress.add_task(name, total=total, note="")
 
     def advance(self, done: int = 1, failed: int = 0) -> None:
         """Move the bar."""
+        self._failed += failed
+        self._show(done + failed, 0.0)
+
+    def samples(self, count: int) -> None:
+        """Show how fast they go."""
+        rate = self._rate.of(count, SECONDS_OF_A_RATE)
+        if rate is not None:
+            self._show(0, rate)
+
+    def _show(self, ended: int, rate: float) -> None:
+        notes = [f"{self._failed} failed"] * bool(self._failed)
+        notes += [f"{rate:.0f} samples/s"] * bool(rate)
         if self._task is not None:
-            self._failed += failed
-            note = f"{self._failed} failed" if self._failed else ""
-            self._progress.update(self._task, advance=done + failed, note=note)
+            self._progress.update(self._task, advance=ended, note=", ".join(notes))
 
     def say(self, text: str) -> None:
         """Write a line above the bar."""

@@ -20,6 +20,7 @@ from small_zoo import (
 
 from td_ray.results.parts import Parts
 from td_ray.sweep import run
+from td_ray.sweep.progress import Quiet
 
 
 def test_running_again_repeats_nothing(zoo: Path) -> None:
@@ -38,7 +39,7 @@ def test_a_block_that_starts_again_repeats_no_finished_unit(zoo: Path) -> None:
     parts = Parts(wanted.output_path)
     store = FeatureStore(wanted.cache_path, wanted.resources.cache_size)
     block = planned(wanted).blocks[0]
-    opened = open_from_store(block, wanted, store)
+    opened = open_from_store(block, wanted, store, Quiet().samples)
     assert run_block(block, wanted, parts, opened) == (2, 0)
     before = parts_of(zoo)
     assert run_block(block, wanted, parts, opened) == (2, 0)

@@ -1,6 +1,6 @@
 """From a model and a data set to features, block by block, all layers in one pass.
 
-Inputs are read and prepared in a thread, ahead of the forward pass. Batches are as large as
+Inputs are read and prepared in threads, ahead of the forward pass. Batches are as large as
 `resources.batch_size` says, or (``auto``) as suits the size of a prepared input; one that does not
 fit in memory is halved, and so are those after it. Features in float32 do not depend on the size of
 a batch by more than 1e-5 of their largest entry, which is what rounding does.
@@ -31,9 +31,12 @@ from td_ray.zoo.network import Network
 Layers = dict[str, NDArray[np.float32]]
 """Features (rows, width) of a block of samples, by layer."""
 
-# Batches that are prepared ahead of the one that runs, by a thread, where a core is left for it.
-# Where the forward pass has all cores, two would share one, and the pass was slower by a tenth.
-AHEAD = 2
+# Threads that prepare inputs ahead of the batch that runs, on cores that the forward pass leaves.
+# Where it has all cores, they would share one with it, and the pass was slower by a tenth. On a CPU
+# one is enough: to decode and resize a photograph took 4 ms, and MobileNetV2 22 ms on one core. A
+# GPU needs many. (So decoding once for models that share a transform would save a CPU a few
+# percent, at 600 KB of disk for each image, and is not done.)
+MOST_READERS = 8
 # Bytes of prepared inputs in a batch, by device, and what bounds their number. On a CPU the maps of
 # larger batches leave the cache: MobileNetV2 at 224 pixels is half as fast with 64 images as with
 # 8. A GPU wants many; no figure stands behind its number.
@@ -107,9 +110,9 @@ def run_network(
         WorkError: the network raises on the data, or gives another number of rows.
     """
     loading = _Loading(network, inputs, batch_size, who, start)
-    with ThreadPoolExecutor(1, thread_name_prefix="prepare") as thread:
+    with ThreadPoolExecutor(MOST_READERS, thread_name_prefix="prepare") as threads:
         try:
-            while (batch := loading.next(thread)) is not None:
+            while (batch := loading.next(threads)) is not None:
                 rows, prepared = batch
                 try:
                     features = _forward(network, prepared)
@@ -124,7 +127,7 @@ def run_network(
                 _check_rows(features, rows, who)
                 yield features
         finally:
-            thread.shutdown(wait=False, cancel_futures=True)
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _forward(network: Network, prepared: Any) -> Layers:
@@ -139,6 +142,12 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or in_words
 
 
+def batches_ahead() -> int:
+    """How many batches are prepared ahead: one for each reader, and one that waits."""
+    left = (os.cpu_count() or 1) - torch.get_num_threads()
+    return min(left, MOST_READERS) + 1 if left > 0 else 0
+
+
 class _Loading:
     """The batches that are being prepared, in order."""
 
@@ -148,16 +157,16 @@ class _Loading:
         self._network, self._inputs, self._who = network, inputs, who
         self._size, self._next = batch_size, start
         self._pending: deque[tuple[slice, Future[Any]]] = deque()
-        self._ahead = AHEAD if torch.get_num_threads() < (os.cpu_count() or 1) else 0
+        self._ahead = batches_ahead()
 
-    def next(self, thread: ThreadPoolExecutor) -> tuple[slice, Any] | None:
+    def next(self, threads: ThreadPoolExecutor) -> tuple[slice, Any] | None:
         """The rows of the next batch and what the network takes; None after the last."""
         while self._next < len(self._inputs) and len(self._pending) <= self._ahead:
             rows = slice(self._next, min(self._next + self._size, len(self._inputs)))
             self._next = rows.stop
             if not self._ahead:
                 return rows, self._prepare(rows)
-            self._pending.append((rows, thread.submit(self._prepare, rows)))
+            self._pending.append((rows, threads.submit(self._prepare, rows)))
         if not self._pending:
             return None
         rows, future = self._pending.popleft()

@@ -20,10 +20,10 @@ from torch import Tensor
 from td_ray import engine
 from td_ray.errors import WorkError
 from td_ray.extraction import (
-    AHEAD,
     AUTO_BYTES,
     AUTO_ROWS,
     auto_batch,
+    batches_ahead,
     extract_features,
     run_network,
 )
@@ -87,11 +87,11 @@ def test_inputs_are_prepared_ahead_in_another_thread_and_no_further() -> None:
     blocks = run_network(network, INPUTS, 2, "model 'm'")
     next(blocks)
     time.sleep(0.1)
-    assert len(network.prepared) == AHEAD + 1
+    assert len(network.prepared) == batches_ahead() + 1
     assert threading.current_thread().name not in network.threads
     blocks.close()
     time.sleep(0.05)
-    assert len(network.prepared) == AHEAD + 1
+    assert len(network.prepared) == batches_ahead() + 1
     assert not [t for t in threading.enumerate() if t.name.startswith("prepare")]
 
 

@@ -237,12 +237,13 @@ def models(
 def tasks(
     experiment: Annotated[Path | None, typer.Argument(help="An experiment.")] = None,
     overrides: Overrides = None,
+    every: Annotated[bool, typer.Option("--all", help="Every task of a family.")] = False,
 ) -> None:
     """List the tasks of an experiment with their sizes, or the known data sources."""
     from td_ray import listing
     from td_ray.terminal import print_rows
 
-    print_rows(listing.tasks(_loaded(experiment, overrides)))
+    print_rows(listing.tasks(_loaded(experiment, overrides), every))
 
 
 @app.command()

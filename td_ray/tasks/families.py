@@ -18,7 +18,20 @@ from td_ray.tasks.targets import RegroupedTarget, Target, Task, column_target
 
 
 def resolve_tasks(specs: Sequence[TaskSpec], data: Mapping[str, DataSet]) -> list[Task]:
-    """Turn task lines into tasks.
+    """Turn task lines into tasks, and look at the targets of those that could lack a class.
+
+    Raises:
+        InputError: as ``expand`` does; a class or a split without samples.
+    """
+    tasks = expand(specs, data)
+    for task in tasks:
+        if task.spec.subset or task.spec.family:
+            _refuse_empty(task)
+    return tasks
+
+
+def expand(specs: Sequence[TaskSpec], data: Mapping[str, DataSet]) -> list[Task]:
+    """Turn task lines into tasks, whose targets are not computed.
 
     Raises:
         InputError: a target that cannot be, too few classes for a family, two tasks of one name.
@@ -33,8 +46,6 @@ def resolve_tasks(specs: Sequence[TaskSpec], data: Mapping[str, DataSet]) -> lis
         if task.name in names:
             raise InputError(f"two tasks are called '{task.name}'; rename one of the lines")
         names.add(task.name)
-        if task.spec.subset or task.spec.family:
-            _refuse_empty(task)
     return tasks
 
 

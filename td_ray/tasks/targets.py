@@ -33,6 +33,11 @@ class Target(ABC):
     """Names of the classes in code order; empty for regression."""
 
     @property
+    def is_partial(self) -> bool:
+        """Whether it leaves out samples of the splits, which is known without its values."""
+        return False
+
+    @property
     @abstractmethod
     def identity(self) -> str:
         """Identity of all that decides the target."""
@@ -76,6 +81,11 @@ class RegroupedTarget(Target):
     other: Target
     classes: tuple[str, ...]
     codes: NDArray[np.int64]
+
+    @property
+    def is_partial(self) -> bool:
+        """See ``Target``."""
+        return self.other.is_partial or bool((self.codes < 0).any())
 
     @cached_property
     def identity(self) -> str:
@@ -181,7 +191,7 @@ class Task:
         return self.target.identity
 
     def _takes_part(self, data: DataSet) -> NDArray[np.bool_]:
-        if not self.is_classification:
+        if not self.target.is_partial:  # and so its values, which may cost, are not needed
             return np.ones(data.n, dtype=bool)
         return np.asarray(self.target.values(data) >= 0)
 

@@ -120,6 +120,7 @@ def status(experiment: ExperimentPath, overrides: Overrides = None, as_json: Jso
     """Show what is done, failed and missing, from the output folder; needs no cluster."""
     from td_ray.compact import failure_rows
     from td_ray.plan import plan_tiles
+    from td_ray.results.failures import grouped_failures
     from td_ray.results.parts import Parts
     from td_ray.terminal import failure_lines
 
@@ -136,7 +137,8 @@ def status(experiment: ExperimentPath, overrides: Overrides = None, as_json: Jso
         typer.echo(json.dumps({**counts, "failures": failures}))
         return
     typer.echo(", ".join(f"{number} {state}" for state, number in counts.items() if number))
-    for line in failure_lines(failures):
+    families = {task.name: task.family for task in made.problem.tasks if task.family}
+    for line in failure_lines(grouped_failures(failures, families)):
         typer.echo(line)
 
 
@@ -354,7 +356,7 @@ def _end(results: Results) -> None:
     """Say what deserves a warning; exit with 3 where units failed, and name their errors."""
     from td_ray.terminal import failure_lines, warning_lines
 
-    failures = failure_lines(results.failures().to_dict("records"), most=10)
+    failures = failure_lines(results.grouped_failures(), most=10)
     for line in [*warning_lines(results.heads(), results.searches()), *failures]:
         typer.echo(line, err=True)
     if failures:

@@ -13,6 +13,7 @@ from pyarrow import parquet
 from td_ray.errors import InputError
 from td_ray.registry import closest
 from td_ray.results import matrix as matrices
+from td_ray.results.failures import grouped_failures
 from td_ray.results.schemas import TABLES
 
 
@@ -89,6 +90,11 @@ class Results:
     def failures(self) -> pd.DataFrame:
         """Units that failed, with the error of each."""
         return self.table("failures")
+
+    def grouped_failures(self) -> list[dict[str, Any]]:
+        """The same as rows, what failed alike on the tasks of a family in one of them."""
+        families = self.tasks().set_index("task")["family"].dropna().to_dict()
+        return grouped_failures(self.failures().to_dict("records"), families)
 
     def matrix(
         self,

@@ -136,7 +136,7 @@ def status(experiment: ExperimentPath, overrides: Overrides = None, as_json: Jso
     if as_json:
         typer.echo(json.dumps({**counts, "failures": failures}))
         return
-    typer.echo(", ".join(f"{number} {state}" for state, number in counts.items() if number))
+    typer.echo(", ".join(f"{number:,} {state}" for state, number in counts.items() if number))
     families = {task.name: task.family for task in made.problem.tasks if task.family}
     for line in failure_lines(grouped_failures(failures, families)):
         typer.echo(line)

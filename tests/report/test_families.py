@@ -14,7 +14,7 @@ from td_ray.report import write_report
 from td_ray.report.tasks import MOST_TASKS
 from td_ray.report.units import ACCURACY, DISAGREEMENT, NOTHING
 from td_ray.results.matrix import cluster_order
-from td_ray.results.tables import Results
+from td_ray.results.tables import Results, open_results
 from td_ray.sweep import run
 
 
@@ -81,6 +81,21 @@ def test_a_pair_that_lacks_one_task_is_blank_and_explained(tmp_path: Path) -> No
     assert "1 of 6 pairs have no value" in page.text
     assert "12 of the 12 tasks have no value" in page.text
     assert len(page.figures["tasks-1"]["names"]) == 12
+
+
+def test_a_model_that_lacks_one_task_has_no_mean(results: Results, tmp_path: Path) -> None:
+    for name, columns in {"heads": ["model"], "pairs": ["model_a", "model_b"]}.items():
+        path = results.output / "results" / name / f"{name}.parquet"
+        table = results.table(name)
+        lacks = (table["task"] == "random-003") & table[columns].eq("model-5").any(axis=1)
+        table[~lacks].to_parquet(path)
+    page = written(open_results(results.output), tmp_path)
+    assert "5: 1 of the 30 tasks have no value" in page.text
+    heads = results.heads()
+    whole = heads["seed"].isna() & heads["model"].isin(["model-3", "model-4"])
+    expected = heads[whole & heads["task"].str.startswith("random")]["score"].mean()
+    assert page.figures["groups-2-1"]["scores"][1] == pytest.approx(expected)  # of mixup
+    assert page.figures["matrix-2"]["floors"].count(None) == 1
 
 
 def test_what_failed_alike_is_said_once(tmp_path: Path) -> None:

@@ -120,6 +120,7 @@ def status(experiment: ExperimentPath, overrides: Overrides = None, as_json: Jso
     """Show what is done, failed and missing, from the output folder; needs no cluster."""
     from td_ray.compact import failure_rows
     from td_ray.plan import plan_tiles
+    from td_ray.results.failures import grouped_failures
     from td_ray.results.parts import Parts
     from td_ray.terminal import failure_lines
 
@@ -135,8 +136,9 @@ def status(experiment: ExperimentPath, overrides: Overrides = None, as_json: Jso
     if as_json:
         typer.echo(json.dumps({**counts, "failures": failures}))
         return
-    typer.echo(", ".join(f"{number} {state}" for state, number in counts.items() if number))
-    for line in failure_lines(failures):
+    typer.echo(", ".join(f"{number:,} {state}" for state, number in counts.items() if number))
+    families = {task.name: task.family for task in made.problem.tasks if task.family}
+    for line in failure_lines(grouped_failures(failures, families)):
         typer.echo(line)
 
 
@@ -237,12 +239,13 @@ def models(
 def tasks(
     experiment: Annotated[Path | None, typer.Argument(help="An experiment.")] = None,
     overrides: Overrides = None,
+    every: Annotated[bool, typer.Option("--all", help="Every task of a family.")] = False,
 ) -> None:
     """List the tasks of an experiment with their sizes, or the known data sources."""
     from td_ray import listing
     from td_ray.terminal import print_rows
 
-    print_rows(listing.tasks(_loaded(experiment, overrides)))
+    print_rows(listing.tasks(_loaded(experiment, overrides), every))
 
 
 @app.command()
@@ -353,7 +356,7 @@ def _end(results: Results) -> None:
     """Say what deserves a warning; exit with 3 where units failed, and name their errors."""
     from td_ray.terminal import failure_lines, warning_lines
 
-    failures = failure_lines(results.failures().to_dict("records"), most=10)
+    failures = failure_lines(results.grouped_failures(), most=10)
     for line in [*warning_lines(results.heads(), results.searches()), *failures]:
         typer.echo(line, err=True)
     if failures:

@@ -5,6 +5,7 @@ The rates are those of one ordinary core in float64; they are meant to tell a mi
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,7 +147,7 @@ def describe(experiment: Experiment, plan: Plan, parts: Parts) -> dict[str, Any]
         "representations": len(plan.problem.representations),
         "models": len({item.model_name for item in plan.problem.representations}),
         "tasks": len(plan.problem.tasks),
-        "families": len({task.family for task in plan.problem.tasks} - {None}),
+        "families": Counter(task.family for task in plan.problem.tasks if task.family),
         "samples": [_samples(data) for data in plan.problem.data.values()],
         "units": len(plan.units),
         "finished": plan.count("finished"),

@@ -80,12 +80,7 @@ def resolve(experiment: Experiment) -> Problem:
     Raises:
         InputError: the first thing that is wrong.
     """
-    used = {name for task in experiment.tasks for name in (task.data, *task.evaluated_on)}
-    data = {
-        entry.name: cast(DataSource, entry).load(experiment.folder, experiment.cache_path)
-        for entry in experiment.data
-        if entry.name in used
-    }
+    data = load_data(experiment)
     tasks = tuple(resolve_tasks(experiment.tasks, data))
     for task in tasks:
         _check_halves(task, experiment.seeds)
@@ -95,6 +90,20 @@ def resolve(experiment: Experiment) -> Problem:
     representations = tuple(item for item in everything if wanted.needs(item))
     _check_representations(experiment, tasks, representations, data)
     return Problem(experiment, data, tasks, representations)
+
+
+def load_data(experiment: Experiment) -> dict[str, DataSet]:
+    """The data sets that tasks use, by name.
+
+    Raises:
+        InputError: one that cannot be read or cut.
+    """
+    used = {name for task in experiment.tasks for name in (task.data, *task.evaluated_on)}
+    return {
+        entry.name: cast(DataSource, entry).load(experiment.folder, experiment.cache_path)
+        for entry in experiment.data
+        if entry.name in used
+    }
 
 
 def _check_halves(task: Task, seeds: tuple[int, ...]) -> None:

@@ -82,8 +82,7 @@ def print_plan(plan: Mapping[str, Any]) -> None:
     """Print a plan in words."""
     lines = {
         "models": f"{plan['models']} ({plan['representations']} representations)",
-        "tasks": f"{plan['tasks']:,}"
-        + (f" ({plan['families']} of the lines are families)" if plan["families"] else ""),
+        "tasks": _tasks(plan),
         "samples": "; ".join(map(_samples, plan["samples"])),
         "units of heads": _states(plan),
         "heads to fit": f"{plan['heads']:,}",
@@ -105,15 +104,24 @@ def _searches(plan: Mapping[str, Any]) -> str:
     return f"{plan['searches']:,} choices among {plan['candidates']:,} candidates, before the heads"
 
 
+def _tasks(plan: Mapping[str, Any]) -> str:
+    families = plan["families"]
+    if not families:
+        return f"{plan['tasks']:,}"
+    in_families = ", ".join(f"{count:,} of {name}" for name, count in families.items())
+    alone = plan["tasks"] - sum(families.values())
+    return f"{plan['tasks']:,}: {alone:,} alone, {in_families}"
+
+
 def _states(plan: Mapping[str, Any]) -> str:
-    words = [f"{plan['units']}"]
+    words = [f"{plan['units']:,}"]
     notes = {
         "finished": "there already",
         "failed": "failed before",
         "missing": "to do",
         "unknown": "whose files' digests are not known yet",
     }
-    words += [f"{plan[state]} {note}" for state, note in notes.items() if plan[state]]
+    words += [f"{plan[state]:,} {note}" for state, note in notes.items() if plan[state]]
     return ": ".join([words[0], ", ".join(words[1:])])
 
 
@@ -124,9 +132,8 @@ def _samples(data: Mapping[str, Any]) -> str:
 
 
 def _features(plan: Mapping[str, Any]) -> str:
-    text = (
-        f"{plan['extractions']} arrays to extract, {plan['feature_bytes'] / 2**20:,.0f} MiB in all"
-    )
+    size = f"{plan['feature_bytes'] / 2**20:,.0f} MiB"
+    text = f"{plan['extractions']:,} arrays to extract, {size} in all"
     return f"{text} (widths assumed)" if plan["widths_assumed"] else text
 
 

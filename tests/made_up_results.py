@@ -45,18 +45,27 @@ class Zoo:
     """Models whose heads failed, with the error."""
     heads: Mapping[str, Any] = field(default_factory=dict)
     """Facts of all heads."""
+    families: Mapping[str, int] = field(default_factory=dict)
+    """Names among ``tasks`` that stand for so many tasks."""
+    takes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Models that take part in a task or family; by default all."""
 
     def write(self, folder: Path) -> Results:
         """Write the tables."""
         draw = np.random.default_rng(len(self.models))
         tables = {name: pa.Table.from_pylist([], schema) for name, schema in TABLES.items()}
         tables["models"] = _table("models", self._models())
-        tables["tasks"] = _table("tasks", [self._task(task) for task in self.tasks])
+        named = [(task, line) for line in self.tasks for task in self._named(line)]
+        tables["tasks"] = _table("tasks", [self._task(*each) for each in named])
         tables["samples"] = _table(
             "samples",
             [{"data": "digits", "ids_digest": "d", "position": i, "id": str(i)} for i in range(50)],
         )
-        places = list(product(self.tasks, self.data, self.head_names))
+        places = [
+            (*place, self.takes.get(line, range(len(self.models))))
+            for line in self.tasks
+            for place in product(self._named(line), self.data, self.head_names)
+        ]
         heads = [row for place in places for row in self._heads(*place, draw)]
         tables["heads"] = _table("heads", heads)
         tables["pairs"] = pa.concat_tables([self._pairs(*place, draw) for place in places])
@@ -80,15 +89,22 @@ class Zoo:
                 "number": number,
                 "source": "features",
                 "metadata": json.dumps(dict(facts)),
-                "tasks": list(self.tasks),
+                "tasks": [line for line in self.tasks if number in self.takes.get(line, [number])],
             }
             for number, (name, facts) in enumerate(zip(self.models, metadata, strict=True))
         ]
 
-    def _task(self, name: str) -> dict[str, Any]:
+    def _named(self, line: str) -> list[str]:
+        """The tasks of a line."""
+        if line not in self.families:
+            return [line]
+        return [f"{line}-{number:03d}" for number in range(self.families[line])]
+
+    def _task(self, name: str, line: str) -> dict[str, Any]:
         classification = self.kind == "classification"
         return {
             "task": name,
+            "family": line if line in self.families else None,
             "data": "digits",
             "evaluated_on": list(self.data),
             "target": "digit",
@@ -100,7 +116,7 @@ class Zoo:
         }
 
     def _heads(
-        self, task: str, data: str, head: str, draw: np.random.Generator
+        self, task: str, data: str, head: str, taking: Sequence[int], draw: np.random.Generator
     ) -> list[dict[str, Any]]:
         runs = [(None, None), *((seed, half) for seed in range(self.seeds) for half in "ab")]
         facts = {
@@ -126,11 +142,13 @@ class Zoo:
                 **self.heads,
             }
             for number, name in enumerate(self.models)
-            if number not in self.failed
+            if number in taking and number not in self.failed
             for seed, half in runs
         ]
 
-    def _pairs(self, task: str, data: str, head: str, draw: np.random.Generator) -> pa.Table:
+    def _pairs(
+        self, task: str, data: str, head: str, taking: Sequence[int], draw: np.random.Generator
+    ) -> pa.Table:
         size = len(self.models)
         floors = draw.uniform(0.01, 0.05, size) if self.seeds else np.full(size, np.nan)
         rows, columns = np.triu_indices(size, 1)
@@ -138,7 +156,7 @@ class Zoo:
         kept = [
             place
             for place, pair in enumerate(zip(rows.tolist(), columns.tolist(), strict=True))
-            if pair not in gone and not set(pair) & set(self.failed)
+            if pair not in gone and set(pair) <= set(taking) - set(self.failed)
         ]
         a, b = rows[kept], columns[kept]
         value, tdx = draw.uniform(0.02, 0.4, (2, len(kept)))
@@ -183,7 +201,9 @@ class Zoo:
                 "unit": f"unit {number}",
             }
             for number, error in self.failed.items()
-            for task in self.tasks
+            for line in self.tasks
+            for task in self._named(line)
+            if number in self.takes.get(line, [number])
         ]
 
 

@@ -109,6 +109,33 @@ def test_lists_of_models_tasks_and_cache(zoo: Path) -> None:
     assert "0 arrays" in td_ray(zoo, "cache", "experiment.yaml").stdout
 
 
+def test_a_family_takes_few_lines(zoo: Path) -> None:
+    write_features(
+        zoo / "features/bad-0.npz", [f"s{n:03d}" for n in range(SAMPLES)], [[np.nan]] * SAMPLES
+    )
+    family = {"name": "coin", "data": "points", "family": {"kind": "signs", "count": 200}}
+    save(zoo, tasks=[*content()["tasks"], family], seeds=0)
+    listed = td_ray(zoo, "tasks", "experiment.yaml").stdout.splitlines()
+    assert [line.split()[:2] for line in listed[1:]] == [
+        ["species", "1"],
+        ["size", "1"],
+        ["coin", "200"],
+    ]
+    assert len(td_ray(zoo, "tasks", "experiment.yaml", "--all").stdout.splitlines()) == 203
+    plan = td_ray(zoo, "plan", "experiment.yaml").stdout
+    assert "202: 2 alone, 200 of coin" in plan
+    assert "1,010: 1,010 to do" in plan
+    fewer = ["--set", "tasks.coin.family.count=20"]
+    assert td_ray(zoo, "run", "experiment.yaml", "--backend", "inline", *fewer).returncode == 3
+    status = td_ray(zoo, "status", "experiment.yaml", *fewer).stdout.splitlines()
+    assert status[0] == "88 finished, 22 failed"
+    assert [line.split(" (features)")[0] for line in status[1:]] == [
+        "failed: bad-0 species",
+        "failed: bad-0 size",
+        "failed: bad-0 coin (20 tasks)",
+    ]
+
+
 def test_overrides(zoo: Path) -> None:
     plan = td_ray(zoo, "plan", "experiment.yaml", "--json", "--set", "seeds=7")
     assert json.loads(plan.stdout)["heads"] == 8 * 15

@@ -1,4 +1,4 @@
-"""What the page shows of each task, gathered from the tables; no HTML here."""
+"""What the page shows of each line of the experiment, gathered from the tables; no HTML here."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pandas as pd
 
 from td_ray.errors import PartialMatrixWarning
 from td_ray.report.grouping import Grouping, group, grouping_keys, shown_names
-from td_ray.report.units import Unit, score_unit, unit_of
-from td_ray.results.matrix import cluster_order, floors, labels, to_matrix
+from td_ray.report.lines import Line, lines_of, span, spread
+from td_ray.results.matrix import cluster_order, family_means, floors, labels, to_matrix
 from td_ray.results.tables import Results
 
 MEASURE = "td"
@@ -21,26 +21,29 @@ MEASURE = "td"
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """All representations on one task, predicted data set and head.
+    """All representations on one task or family, predicted data set and head.
+
+    All numbers of a family are means over its tasks.
 
     Attributes:
         number: its place on the page, from 1.
-        task: the row of the tasks table.
+        line: the task or family.
         data: the data set that is predicted.
-        n_examples: held-out examples; 0 where no pair is there.
+        n_examples: held-out examples, or their range over tasks; empty where no pair is there.
         n_seeds: seeds behind the noise floors.
         td, tdx, excess: symmetric (N, N) matrices in clustered order; NaN where missing.
         floors: (N,) noise floors in the same order.
         missing: reasons, and the number of pairs that each left without a value.
         scores: held-out scores of the heads on the full training split, by name.
         groupings: by the metadata keys that are worth it; none without pairs.
+        spread: of a family: mean td, floor and score of each task.
     """
 
     number: int
-    task: Any
+    line: Line
     data: str
     head: str
-    n_examples: int
+    n_examples: str
     n_seeds: int
     td: pd.DataFrame
     tdx: pd.DataFrame
@@ -49,21 +52,12 @@ class Comparison:
     missing: dict[str, int]
     scores: pd.Series[float]
     groupings: list[Grouping]
+    spread: pd.DataFrame | None
 
     @property
     def anchor(self) -> str:
         """The part of the page about it."""
         return f"comparison-{self.number}"
-
-    @property
-    def unit(self) -> Unit:
-        """The unit of td."""
-        return unit_of(self.task.kind, self.task.distance)
-
-    @property
-    def score_unit(self) -> Unit:
-        """The unit of the scores."""
-        return score_unit(self.task.kind)
 
     @property
     def names(self) -> list[str]:
@@ -88,7 +82,7 @@ def above_diagonal(matrix: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.float64]
 
 
 def comparisons(results: Results) -> Iterator[Comparison]:
-    """One comparison for every task, evaluated data set and head, in the tasks' order.
+    """One comparison for every line, evaluated data set and head, in the tasks' order.
 
     They come one by one, because the matrices of many large ones would not fit in memory.
     """
@@ -97,27 +91,27 @@ def comparisons(results: Results) -> Iterator[Comparison]:
     pairs = pairs[pairs["measure"] == MEASURE]
     tables = {"heads": heads[heads["seed"].isna()], "pairs": pairs, "failures": results.failures()}
     number = 0
-    tasks: list[Any] = list(results.tasks().itertuples())
-    for task in tasks:
-        of_task = {name: table[table["task"] == task.task] for name, table in tables.items()}
-        names = pd.concat([table["head"] for table in of_task.values()]).dropna()
-        taking = results.models_on(task.task)
+    for line in lines_of(results):
+        own = set(line.tasks["task"])
+        of_line = {name: table[table["task"].isin(own)] for name, table in tables.items()}
+        names = pd.concat([table["head"] for table in of_line.values()]).dropna()
+        taking = results.models_on(line.name)
         keys = grouping_keys(taking)
-        for data in task.evaluated_on:
+        for data in line.evaluated_on:
             for head in dict.fromkeys(names):
                 number += 1
                 chosen = {
                     name: table[table["head"] == head]
                     if name == "failures"  # which cost every data set
                     else table[(table["head"] == head) & (table["data"] == data)]
-                    for name, table in of_task.items()
+                    for name, table in of_line.items()
                 }
-                yield _comparison(number, task, data, head, taking, keys, **chosen)
+                yield _comparison(number, line, data, head, taking, keys, **chosen)
 
 
 def _comparison(
     number: int,
-    task: Any,
+    line: Line,
     data: str,
     head: str,
     models: pd.DataFrame,
@@ -126,18 +120,23 @@ def _comparison(
     pairs: pd.DataFrame,
     failures: pd.DataFrame,
 ) -> Comparison:
-    scores = _scores(heads, models)
+    n_examples = span(pairs["n_examples"]) if len(pairs) else ""
+    each_task = spread(line, pairs, heads) if line.is_family else None
+    if line.is_family:
+        pairs = family_means(pairs, line.name, len(line.tasks))
+    scores = _scores(heads, models, len(line.tasks))
     return Comparison(
         number,
-        task,
+        line,
         data,
         head,
-        n_examples=int(pairs["n_examples"].max()) if len(pairs) else 0,
+        n_examples=n_examples,
         n_seeds=int(pairs["n_seeds"].max()) if len(pairs) else 0,
         **_matrices(pairs, models),
         missing=_missing(pairs, models, failures),
         scores=scores,
         groupings=[group(key, pairs, models, scores) for key in keys if len(pairs)],
+        spread=each_task,
     )
 
 
@@ -173,7 +172,9 @@ def _pairs_of(n: int) -> int:
     return n * (n - 1) // 2
 
 
-def _scores(heads: pd.DataFrame, models: pd.DataFrame) -> pd.Series[float]:
-    values = dict(zip(labels(heads), heads["score"].astype(float), strict=True))
+def _scores(heads: pd.DataFrame, models: pd.DataFrame, n_tasks: int) -> pd.Series[float]:
+    """Mean score on all tasks of a line; NaN where a head on one of them is lacking."""
+    grouped = heads["score"].astype(float).groupby(labels(heads))
+    values = grouped.mean().where(grouped.count() == n_tasks)
     scores = labels(models).map(values).astype(float)
     return scores.set_axis(shown_names(models))

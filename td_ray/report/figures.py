@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from td_ray.report.comparisons import Comparison, above_diagonal
 from td_ray.report.grouping import Grouping
+from td_ray.report.markup import Html, tag
 from td_ray.report.units import Unit
 
 DETAILED = 300
@@ -33,7 +34,7 @@ def matrix_figure(comparison: Comparison) -> dict[str, Any]:
     figure: dict[str, Any] = {
         "kind": "matrix",
         "names": comparison.names,
-        "unit": comparison.unit.to_json(),
+        "unit": comparison.line.unit.to_json(),
         "floors": _nullable(comparison.floors),
         "missing": comparison.n_missing,
         "td": _exact(td) if detailed else _stepped(td, step_of(comparison)),
@@ -56,6 +57,26 @@ def groups_figure(grouping: Grouping, unit: Unit, score_unit: Unit) -> dict[str,
         "floors": _nullable(grouping.means["floor"]),
         "scores": _nullable(grouping.scores),
     }
+
+
+def tasks_figure(spread: pd.DataFrame, unit: Unit, score_unit: Unit) -> dict[str, Any]:
+    """Mean td, noise floor and score of each task of a family, in the order of the frame."""
+    return {
+        "kind": "tasks",
+        "names": [str(name) for name in spread.index],
+        "unit": unit.to_json(),
+        "score_unit": score_unit.to_json(),
+        "td": _nullable(spread["td"]),
+        "floors": _nullable(spread["floor"]),
+        "scores": _nullable(spread["score"]),
+    }
+
+
+def figure_element(name: str, numbers: dict[str, Any], label: str, note: str) -> Html:
+    """A place to draw in, the numbers to draw, and what is seen."""
+    script = Html(f'<script type="application/json">{to_script(numbers)}</script>')
+    drawing = tag("div", id=name, class_="drawing", role="img", aria_label=label)
+    return tag("figure", drawing, script, tag("figcaption", note), class_=f"plot {numbers['kind']}")
 
 
 def to_script(figure: dict[str, Any]) -> str:

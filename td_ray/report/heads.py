@@ -1,4 +1,4 @@
-"""What is to be known of the fitted heads, one row for each task, data set and head."""
+"""What is to be known of the fitted heads, one row for each line, data set and head."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
+from td_ray.report.lines import lines_of
 from td_ray.report.markup import Html, join, table, tag
-from td_ray.report.units import NOTHING, score_unit
+from td_ray.report.units import NOTHING
 from td_ray.results.tables import Results
 
 # More different values than these are given by their range.
@@ -17,18 +18,18 @@ _MOST_VALUES = 4
 
 def heads_table(results: Results) -> Html:
     """Scores, penalties or training, convergence and absent classes."""
-    tasks = results.tasks()
-    kinds = dict(zip(tasks["task"], tasks["kind"], strict=True))
+    lines = {task: line for line in lines_of(results) for task in line.tasks["task"]}
     heads = results.heads()
+    names = heads["task"].map({task: line.name for task, line in lines.items()})
     rows = []
-    for key, chosen in heads.groupby(["task", "data", "head"], sort=False):
-        task, data, head = key
+    for (_, data, head), chosen in heads.groupby([names, "data", "head"], sort=False):
+        line = lines[chosen["task"].iloc[0]]
         full = chosen[chosen["seed"].isna()]
-        unit = score_unit(kinds[task])
+        unit = line.score_unit
         worst = chosen["gradient_norm"].astype(float).max()
         rows.append(
             (
-                task,
+                line.title,
                 data,
                 head,
                 _how(full),

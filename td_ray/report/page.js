@@ -262,7 +262,42 @@ function placedLabels(groups, up, at) {
   });
 }
 
-const DRAW = {matrix: drawMatrix, groups: drawGroups};
+// Tasks of a family side by side: TD above the noise floor, and scores below in a strip of their own.
+function drawTasks(figure, width) {
+  const {names, unit, score_unit: scoreUnit} = figure;
+  const size = names.length, place = Array.from(names.keys());
+  const td = scaled(figure.td, unit.factor), floors = scaled(figure.floors, unit.factor), scores = scaled(figure.scores, scoreUnit.factor);
+  const has = (values) => values.some((value) => !Number.isNaN(value));
+  const at = {left: 60, right: 14, top: has(floors) ? 62 : 40};
+  at.width = Math.min(width, Math.max(420, at.left + at.right + 60 * size));
+  at.column = (at.width - at.left - at.right) / size;
+  const named = at.column >= 18;
+  const shownNames = named ? axisNames(names, [24, 16, 10]) : names;
+  const longest = named ? Math.max(...shownNames.map((name) => textWidth(name, SMALL))) : 0;
+  const upright = longest < at.column - 8;
+  at.bottom = 44 + (named ? (upright ? 14 : longest * 0.72 + 12) : 0);
+  const dot = Math.min(9, Math.max(3.5, at.column * 0.8));
+  const text = names.map((name, i) => `<b>${plain(name)}</b><br>mean TD ${shown(figure.td[i], unit)}<br>` +
+    `mean noise floor ${shown(figure.floors[i], unit)}, at half the training split<br>mean ${scoreUnit.title} ${shown(figure.scores[i], scoreUnit)}`);
+  const common = {type: "scatter", mode: "markers", x: place, text, hovertemplate: "%{text}<extra></extra>", hoverlabel: HOVER, cliponaxis: false};
+  const data = [{...common, name: "mean TD", y: td, marker: {size: dot, color: ACCENT}}];
+  if (has(floors)) data.unshift({...common, name: "mean noise floor, at half the training split", y: floors, marker: {size: dot, color: "#fff", line: {color: MUTED, width: 1.2}}});
+  if (has(scores)) data.push({...common, name: "score", showlegend: false, y: scores, yaxis: "y2", marker: {size: dot, color: MUTED}});
+  const axis = {gridcolor: LINE, zeroline: false, fixedrange: true, tickfont: {size: SMALL, color: MUTED}, ticks: ""};
+  const title = (text) => ({text, font: {size: 13, color: INK}, standoff: 10});
+  const percent = (unit) => (unit.factor === 100 ? " (%)" : "");
+  const count = `${size.toLocaleString("en")} task${size === 1 ? "" : "s"}`;
+  return {data, layout: {
+    width: at.width, height: 400 + at.top + at.bottom, margin: {l: at.left, r: at.right, t: at.top, b: at.bottom}, dragmode: false, hovermode: "closest",
+    xaxis: {...axis, range: [-0.5, size - 0.5], showgrid: false, anchor: has(scores) ? "y2" : "y", tickmode: "array", tickvals: named ? place : [],
+      ticktext: shownNames.map(plain), tickangle: upright ? 0 : -45, title: title(`${count}, from least to most TD`)},
+    yaxis: {...axis, domain: [has(scores) ? 0.38 : 0, 1], rangemode: "tozero", nticks: 7, title: title(unit.factor === 100 ? "mean TD (% differ)" : "mean TD")},
+    yaxis2: {...axis, domain: [0, 0.3], nticks: 5, title: title(`mean ${scoreUnit.title}${percent(scoreUnit)}`)},
+    legend: {x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", orientation: "v", traceorder: "reversed", itemsizing: "constant", font: {size: SMALL, color: INK}, itemclick: false, itemdoubleclick: false},
+  }};
+}
+
+const DRAW = {matrix: drawMatrix, groups: drawGroups, tasks: drawTasks};
 
 function draw(plot) {
   const place = plot.querySelector(".drawing");

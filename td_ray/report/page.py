@@ -41,7 +41,7 @@ def write_report(results: Results, page: Path) -> None:
             tag("nav", tag("h2", "Overview"), overview(rows), aria_label="Tasks"),
             *sections,
             tag("section", tag("h2", "Heads"), heads_table(results), id="heads"),
-            _failures(results.failures()),
+            _failures(results.grouped_failures(), len(results.failures())),
             _origin(manifest, results),
         ],
         "\n",
@@ -92,13 +92,17 @@ def _header(manifest: dict[str, Any], results: Results) -> Html:
     )
 
 
-def _failures(failures: pd.DataFrame) -> Html:
-    if failures.empty:
+def _failures(failures: list[dict[str, Any]], n_units: int) -> Html:
+    if not failures:
         return Html("")
-    shown = failures.head(MOST_FAILURES).astype(object)
-    shown = shown.where(shown.notna(), "")
-    rows = shown[["model", "layer", "task", "head", "stage", "error"]].to_numpy().tolist()
-    caption = f"{len(failures):,} units failed"
+    names = ("model", "layer", "task", "head", "stage", "error")
+    rows = [
+        ["" if pd.isna(failure[name]) else failure[name] for name in names]
+        for failure in failures[:MOST_FAILURES]
+    ]
+    caption = f"{n_units:,} {'unit' if n_units == 1 else 'units'} failed"
+    if len(failures) < n_units:
+        caption += ", those that failed alike on the tasks of a family in one row"
     if len(failures) > MOST_FAILURES:
         caption += f"; the first {MOST_FAILURES} are shown, and all are in the failures table"
     columns = ["Model", "Layer", "Task", "Head", "Stage", "Error"]

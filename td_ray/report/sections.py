@@ -1,4 +1,4 @@
-"""The sections of the page that stand for one comparison each."""
+"""The sections of the page that stand for one comparison each: a task or a family of them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import numpy as np
 import pandas as pd
 
 from td_ray.report.comparisons import Comparison, above_diagonal
-from td_ray.report.figures import DETAILED, groups_figure, matrix_figure, step_of, to_script
+from td_ray.report.figures import DETAILED, figure_element, groups_figure, matrix_figure, step_of
 from td_ray.report.grouping import Grouping
+from td_ray.report.lines import counted, span
 from td_ray.report.markup import Html, join, safe, table, tag
+from td_ray.report.tasks import tasks_of_family
 
 # Wider matrices take the whole width of the page, and the groups go below them.
 _BESIDE_GROUPS = 20
+
+NO_SEEDS = "no seeds, and so no noise floor"
 
 
 def overview(rows: list[tuple[object, ...]]) -> Html:
@@ -24,6 +28,7 @@ def overview(rows: list[tuple[object, ...]]) -> Html:
         "Mean noise floor",
         "Mean excess",
         "Mean score",
+        "Representations",
         "Pairs without a value",
     ]
     caption = (
@@ -35,15 +40,16 @@ def overview(rows: list[tuple[object, ...]]) -> Html:
 
 def overview_row(comparison: Comparison) -> tuple[object, ...]:
     """One comparison in the overview."""
-    text, scores = comparison.unit.text, comparison.score_unit
+    text, scores = comparison.line.unit.text, comparison.line.score_unit
     return (
-        tag("a", comparison.task.task, href=f"#{comparison.anchor}"),
+        tag("a", comparison.line.title, href=f"#{comparison.anchor}"),
         comparison.data,
         comparison.head,
         text(_mean(above_diagonal(comparison.td))),
         text(_mean(comparison.floors)),
         text(_mean(above_diagonal(comparison.excess))),
         f"{scores.text(_mean(comparison.scores))} {scores.title}",
+        f"{len(comparison.names):,}",
         f"{comparison.n_missing:,}",
     )
 
@@ -51,42 +57,40 @@ def overview_row(comparison: Comparison) -> tuple[object, ...]:
 def section(comparison: Comparison) -> Html:
     """The drawings and tables of one comparison."""
     place = tag("span", f" {comparison.head} head on {comparison.data}")
-    title = tag("h2", comparison.task.task, place)
+    title = tag("h2", comparison.line.name, place)
     body = join([title, _facts(comparison), _summary(comparison)])
     if not comparison.is_empty:
         body = join([body, _drawings(comparison)])
     body = join(
         [body, _missing(comparison), *(_means(comparison, each) for each in comparison.groupings)]
     )
+    if comparison.spread is not None:
+        body = join([body, tasks_of_family(comparison, comparison.spread)])
     return tag("section", body, id=comparison.anchor)
 
 
 def _facts(comparison: Comparison) -> Html:
-    task = comparison.task
-    what = f"{len(task.classes)} classes"
-    if task.kind != "classification":
-        what = f"distance: {task.distance}"
+    line = comparison.line
+    what = f"{line.n_classes} classes"
+    if line.kind != "classification":
+        what = f"distance: {line.distance}"
     facts = [
-        f"{task.kind} of {task.target} ({what})",
-        f"heads fitted on {task.n_train:,} examples of {task.data}",
-        f"compared on {comparison.n_examples:,} held-out examples of {comparison.data}",
-        _seeds(comparison.n_seeds),
+        *([f"means over {counted(len(line.tasks), 'task')}"] if line.is_family else []),
+        f"{line.kind} of {line.target} ({what})",
+        f"heads fitted on {span(line.tasks['n_train'])} examples of {line.data}",
+        f"compared on {comparison.n_examples or 'no'} held-out examples of {comparison.data}",
+        counted(comparison.n_seeds, "seed") if comparison.n_seeds else NO_SEEDS,
     ]
     return tag("p", join(map(safe, facts), " \N{MIDDLE DOT} "), class_="facts")
-
-
-def _seeds(count: int) -> str:
-    if not count:
-        return "no seeds, and so no noise floor"
-    return f"{count} seed{'s' if count > 1 else ''}"
 
 
 def _summary(comparison: Comparison) -> Html:
     """The least, mean and largest td in a sentence."""
     values = above_diagonal(comparison.td)
     if comparison.is_empty:
-        return tag("p", "No pair has a value here.")
-    text = comparison.unit.text
+        where = "on all tasks of this family" if comparison.line.is_family else "here"
+        return tag("p", f"No pair has a value {where}.")
+    text = comparison.line.unit.text
     rows, columns = np.triu_indices(len(comparison.names), 1)
 
     def pair(place: int) -> Html:
@@ -94,7 +98,7 @@ def _summary(comparison: Comparison) -> Html:
         return join([tag("b", name) for name in names], " and ")
 
     mean = f"TD is {text(_mean(values))}"
-    if comparison.task.kind == "classification":
+    if comparison.line.kind == "classification":
         mean = f"{text(_mean(values))} of held-out predictions differ"
     parts: list[object] = [f"Between two representations, {mean} on average"]
     if len(values) > 1:
@@ -109,16 +113,16 @@ def _summary(comparison: Comparison) -> Html:
 
 def _drawings(comparison: Comparison) -> Html:
     size = len(comparison.names)
-    name = f"TD between {size} representations on task {comparison.task.task}"
+    name = f"TD between {size} representations on task {comparison.line.title}"
     figure = matrix_figure(comparison)
-    matrix = _figure(f"matrix-{comparison.number}", figure, name, _matrix_note(comparison))
+    matrix = figure_element(f"matrix-{comparison.number}", figure, name, _matrix_note(comparison))
     groups = []
     for place, grouping in enumerate(comparison.groupings, start=1):
-        figure = groups_figure(grouping, comparison.unit, comparison.score_unit)
+        figure = groups_figure(grouping, comparison.line.unit, comparison.line.score_unit)
         if grouping.is_drawable:
             label = f"TD within each group of {grouping.key} against mean score"
             name = f"groups-{comparison.number}-{place}"
-            groups.append(_figure(name, figure, label, _groups_note(grouping)))
+            groups.append(figure_element(name, figure, label, _groups_note(grouping)))
     if not groups:
         return tag("div", matrix, class_="drawings")
     layout = "drawings beside" if size <= _BESIDE_GROUPS else "drawings"
@@ -135,9 +139,10 @@ def _matrix_note(comparison: Comparison) -> str:
     if comparison.n_missing:
         note.append("Hatched: no value.")
     if len(comparison.names) > DETAILED:
+        step = comparison.line.unit.text(step_of(comparison))
         note.append(
-            f"Above {DETAILED} representations, cells show TD alone, rounded to "
-            f"{comparison.unit.text(step_of(comparison))}. Drag to zoom, double-click to go back."
+            f"Above {DETAILED} representations, cells show TD alone, rounded to {step}. "
+            "Drag to zoom, double-click to go back."
         )
     return " ".join(note)
 
@@ -149,13 +154,6 @@ def _groups_note(grouping: Grouping) -> str:
     if alone:
         note += f" Without a pair of their own, and so without a TD: {', '.join(alone)}."
     return note
-
-
-def _figure(name: str, numbers: dict[str, object], label: str, note: str) -> Html:
-    """A place to draw in, the numbers to draw, and what is seen."""
-    script = Html(f'<script type="application/json">{to_script(numbers)}</script>')
-    drawing = tag("div", id=name, class_="drawing", role="img", aria_label=label)
-    return tag("figure", drawing, script, tag("figcaption", note), class_=f"plot {numbers['kind']}")
 
 
 def _missing(comparison: Comparison) -> Html:
@@ -177,18 +175,18 @@ def _missing(comparison: Comparison) -> Html:
 
 
 def _means(comparison: Comparison, grouping: Grouping) -> Html:
-    text = comparison.unit.text
+    text = comparison.line.unit.text
     rows = []
     for place, name in enumerate(grouping.names):
         *means, floor = grouping.means.to_numpy(dtype=float)[place].tolist()
         cells = [text(value) for value in means]
         cells[place] = tag("b", cells[place])
-        score = comparison.score_unit.text(float(grouping.scores.iloc[place]))
+        score = comparison.line.score_unit.text(float(grouping.scores.iloc[place]))
         rows.append((name, f"{grouping.sizes.iloc[place]:,}", score, *cells, text(floor)))
     caption = (
         f"Mean TD by {grouping.key}, over pairs of distinct representations; bold within a group."
     )
-    score_title = f"Mean {comparison.score_unit.title}"
+    score_title = f"Mean {comparison.line.score_unit.title}"
     columns = [grouping.key, "Number", score_title, *grouping.names, "Noise floor"]
     return table(caption, columns, rows)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pyarrow import parquet
 from td_ray.errors import InputError
 from td_ray.registry import closest
 from td_ray.results import matrix as matrices
+from td_ray.results.failures import grouped_failures
 from td_ray.results.schemas import TABLES
 
 
@@ -90,6 +92,11 @@ class Results:
         """Units that failed, with the error of each."""
         return self.table("failures")
 
+    def grouped_failures(self) -> list[dict[str, Any]]:
+        """The same as rows, what failed alike on the tasks of a family in one of them."""
+        families = self.tasks().set_index("task")["family"].dropna().to_dict()
+        return grouped_failures(self.failures().to_dict("records"), families)
+
     def matrix(
         self,
         task: str,
@@ -165,9 +172,11 @@ class Results:
         pairs = self.pairs()
         tasks = self.tasks()
         family = set(tasks.loc[tasks["family"] == task, "task"])
-        known = [*tasks["task"], *tasks["family"].dropna().unique()]
-        if task not in known:
-            raise InputError(f"no task is called '{task}': {closest(task, known)}")
+        lines = tasks["family"].fillna(tasks["task"]).unique().tolist()
+        if task not in {*lines, *tasks["task"]}:
+            # a name near to none is told the lines, not hundreds of tasks
+            near = get_close_matches(task, [*lines, *tasks["task"]], n=1, cutoff=0.5)
+            raise InputError(f"no task is called '{task}': {closest(task, near or lines)}")
         pairs = pairs[pairs["task"].isin(family or {task})]
         if pairs.empty:  # a single model, or none but one that did not fail
             return pairs

@@ -34,7 +34,7 @@ is a module, named by an entry point of the group ``td_ray.data_sources``::
 """
 
 from td_ray.tasks.dataset import DataSet, DataSource
-from td_ray.tasks.families import resolve_tasks
+from td_ray.tasks.families import expand, resolve_tasks
 from td_ray.tasks.splits import halves, validation_part
 from td_ray.tasks.targets import Task
 
@@ -42,6 +42,7 @@ __all__ = [
     "DataSet",
     "DataSource",
     "Task",
+    "expand",
     "halves",
     "resolve_tasks",
     "validation_part",

@@ -19,7 +19,20 @@ from td_ray.tasks.teachers import Teachers, TeacherTarget
 
 
 def resolve_tasks(specs: Sequence[TaskSpec], data: Mapping[str, DataSet]) -> list[Task]:
-    """Turn task lines into tasks.
+    """Turn task lines into tasks, and look at the targets of those that could lack a class.
+
+    Raises:
+        InputError: as ``expand`` does; a class or a split without samples.
+    """
+    tasks = expand(specs, data)
+    for task in tasks:
+        if (task.spec.subset or task.spec.family) and not task.target.reads_inputs:
+            _refuse_empty(task)
+    return tasks
+
+
+def expand(specs: Sequence[TaskSpec], data: Mapping[str, DataSet]) -> list[Task]:
+    """Turn task lines into tasks, whose targets are not computed.
 
     Raises:
         InputError: a target that cannot be, too few classes for a family, two tasks of one name.
@@ -34,8 +47,6 @@ def resolve_tasks(specs: Sequence[TaskSpec], data: Mapping[str, DataSet]) -> lis
         if task.name in names:
             raise InputError(f"two tasks are called '{task.name}'; rename one of the lines")
         names.add(task.name)
-        if (task.spec.subset or task.spec.family) and not task.target.reads_inputs:
-            _refuse_empty(task)
     return tasks
 
 

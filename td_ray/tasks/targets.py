@@ -35,6 +35,11 @@ class Target(ABC):
     reads_inputs: ClassVar[bool] = False
     """Whether ``values`` reads the inputs: nothing for a plan to do. It remembers what it found."""
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether it leaves out samples of the splits, which is known without its values."""
+        return False
+
     @abstractmethod
     def identity(self, digest: Digest) -> str | None:
         """Identity of all that decides the target; None where a digest is not known yet."""
@@ -42,10 +47,6 @@ class Target(ABC):
     @abstractmethod
     def values(self, data: DataSet) -> NDArray[Any]:
         """(n,) float64 values or int64 codes; -1 where a sample takes no part."""
-
-    def takes_part(self, data: DataSet) -> NDArray[np.bool_]:
-        """(n,) which samples do, of those in the splits."""
-        return np.ones(data.n, dtype=bool)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +83,11 @@ class RegroupedTarget(Target):
     classes: tuple[str, ...]
     codes: NDArray[np.int64]
 
+    @property
+    def is_partial(self) -> bool:
+        """See ``Target``."""
+        return self.other.is_partial or bool((self.codes < 0).any())
+
     def identity(self, digest: Digest) -> str:
         """See ``Target``."""
         return fingerprint([self.other.identity(digest), self.classes, self.codes.tolist()])
@@ -90,10 +96,6 @@ class RegroupedTarget(Target):
         """See ``Target``."""
         # the last code is that of -1, which stays what it is
         return np.asarray(np.append(self.codes, -1)[self.other.values(data)])
-
-    def takes_part(self, data: DataSet) -> NDArray[np.bool_]:
-        """See ``Target``."""
-        return self.values(data) >= 0
 
 
 @dataclass(frozen=True)
@@ -132,12 +134,12 @@ class Task:
     @property
     def training(self) -> NDArray[np.bool_]:
         """(n,) bool, the rows of its data set that heads are fitted on."""
-        return self.data.training & self.target.takes_part(self.data)
+        return self.data.training & self._takes_part(self.data)
 
     def evaluation_rows(self, name: str) -> NDArray[np.bool_]:
         """(n,) bool, the rows of a data set that are predicted."""
         data = self.evaluation[name]
-        return data.evaluation & self.target.takes_part(data)
+        return data.evaluation & self._takes_part(data)
 
     @property
     def train_target(self) -> NDArray[Any]:
@@ -182,6 +184,11 @@ class Task:
     def center(self) -> float:
         """The constant by which regression predictions are centred: the training mean."""
         return 0.0 if self.is_classification else float(np.mean(self.train_target))
+
+    def _takes_part(self, data: DataSet) -> NDArray[np.bool_]:
+        if not self.target.is_partial:  # and so its values, which may cost, are not needed
+            return np.ones(data.n, dtype=bool)
+        return np.asarray(self.target.values(data) >= 0)
 
 
 def column_target(spec: TaskSpec, data: Mapping[str, DataSet]) -> Target:

@@ -152,6 +152,21 @@ def test_a_request_would_be_noticed(tmp_path: Path) -> None:
     assert re.search("example.invalid", "".join(refused.console))
 
 
+def test_the_tasks_of_a_family_are_drawn(tmp_path: Path) -> None:
+    zoo = Zoo([*HOSTILE, "vit"], tasks=["few", "many"], families={"few": 3, "many": 200})
+    write_report(zoo.write(tmp_path / "output"), tmp_path / "report.html")
+    found = visit(tmp_path / "report.html", tmp_path)
+    drawings = Drawings(found.document)
+    assert list(drawings.found) == ["matrix-1", "tasks-1", "matrix-2", "tasks-2"]
+    assert drawings.found["tasks-1"].count("point") == 3 * 3  # TD, floor and score of each
+    assert drawings.found["tasks-2"].count("point") == 3 * 200
+    assert "few-001" in drawings.texts["tasks-1"]
+    assert "many-001" not in drawings.texts["tasks-2"]
+    for text in ("200 tasks, from least to most TD", "mean accuracy (%)", "mean TD (% differ)"):
+        assert text in drawings.texts["tasks-2"]
+    assert found.console == []
+
+
 def test_many_models_are_drawn_on_a_phone(tmp_path: Path) -> None:
     results = Zoo(models(400), seeds=1).write(tmp_path / "output")
     write_report(results, tmp_path / "report.html")

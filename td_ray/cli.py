@@ -254,7 +254,7 @@ def prefetch(
     overrides: Overrides = None,
     check: Annotated[bool, typer.Option("--check", help="Say what is missing, no more.")] = False,
 ) -> None:
-    """Download the weights that an experiment needs, once, before any run."""
+    """Download the models and data sets that an experiment needs, once, before any run."""
     from td_ray.zoo import needed_by
 
     needed = needed_by(Experiment.load(experiment, overrides or []))
@@ -265,10 +265,11 @@ def prefetch(
         else:
             typer.echo(f"{each.what}: {each.address}", err=True)
             each.fetch()
-    damages = [damage for each in needed if each.is_there and (damage := each.damage())]
+    there = [each for each in needed if not check or each not in missing]
+    damages = [damage for each in there if (damage := each.damage())]
     if damages:
         raise RunError(damages[0])
-    typer.echo(f"{len(needed) - len(missing)} of {len(needed)} files were there already")
+    typer.echo(f"{len(needed) - len(missing)} of {len(needed)} were there already")
     if check and missing:
         raise typer.Exit(1)
 

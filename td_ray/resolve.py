@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import cast
 
 import numpy as np
 
 from td_ray.errors import InputError
 from td_ray.registry import closest
 from td_ray.spec import Experiment
-from td_ray.tasks import DataSet, DataSource, Task, resolve_tasks
+from td_ray.tasks import DataSet, Task, resolve_tasks, used_sources
 from td_ray.zoo import Representation, resolve_representations
 
 # With more samples outside the largest class, a half without any of them does not happen.
@@ -98,11 +97,9 @@ def load_data(experiment: Experiment) -> dict[str, DataSet]:
     Raises:
         InputError: one that cannot be read or cut.
     """
-    used = {name for task in experiment.tasks for name in (task.data, *task.evaluated_on)}
     return {
-        entry.name: cast(DataSource, entry).load(experiment.folder, experiment.cache_path)
-        for entry in experiment.data
-        if entry.name in used
+        source.name: source.load(experiment.folder, experiment.cache_path)
+        for source in used_sources(experiment)
     }
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from td_ray import cli
 from td_ray.errors import RunError
 from td_ray.files import sha256
-from td_ray.needs import Needed
+from td_ray.needs import NeededFile
 
 WEIGHTS = b"weights" * 1000
 
@@ -34,8 +34,8 @@ def address(tmp_path: Path) -> Iterator[str]:
         thread.join()
 
 
-def needed(tmp_path: Path, address: str, digits: str = "") -> Needed:
-    return Needed("weights of 'net'", address, tmp_path / "cache/net.pth", digits)
+def needed(tmp_path: Path, address: str, digits: str = "") -> NeededFile:
+    return NeededFile("weights of 'net'", address, tmp_path / "cache/net.pth", digits)
 
 
 def test_a_file_is_fetched_whole(tmp_path: Path, address: str) -> None:
@@ -93,7 +93,7 @@ def test_prefetch_says_what_remedy_and_a_run_spends_nothing(
     said = CliRunner().invoke(cli.app, ["prefetch", str(file), "--check"])
     assert said.exit_code == 1
     assert "weights of 'mobilenet_v2-IMAGENET1K_V1': no file at" in said.output
-    assert "0 of 1 files were there already" in said.output
+    assert "0 of 1 were there already" in said.output
     run = CliRunner().invoke(cli.app, ["run", str(file)])
     assert "td-ray prefetch" in str(run.exception)
     assert not (tmp_path / "output").exists()

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from td_ray.errors import InputError
 from td_ray.files import Digest, fingerprint
+from td_ray.needs import Needed
 from td_ray.registry import closest
-from td_ray.spec import DataEntry
+from td_ray.spec import DataEntry, Experiment
 from td_ray.tasks import splits
 from td_ray.tasks.inputs import ChosenInputs, Inputs
 from td_ray.tasks.text import as_text
@@ -203,6 +204,14 @@ class DataSource(DataEntry, ABC):
     def inputs_identity(self, folder: Path, digest: Digest) -> Any:
         """JSON that changes when the inputs do; None where a digest is not known yet."""
 
+    def needed(self, folder: Path) -> Sequence[Needed]:
+        """What must be on the machine and can be downloaded.
+
+        Raises:
+            InputError: what is asked for is not pinned, or needs a library that is not there.
+        """
+        return []
+
     def load(self, folder: Path, cache: Path) -> DataSet:
         """Read the samples, draw the subset if one is asked for, and the split.
 
@@ -278,3 +287,9 @@ class DataSource(DataEntry, ABC):
             if values.ndim == 0 or len(values) != n:
                 found = "a single value" if values.ndim == 0 else f"{len(values)} values"
                 raise InputError(f"{where}: column '{name}' has {found} for {n} sample ids")
+
+
+def used_sources(experiment: Experiment) -> list[DataSource]:
+    """The data sources that some task uses, in the order of the file."""
+    used = {name for task in experiment.tasks for name in (task.data, *task.evaluated_on)}
+    return [cast(DataSource, entry) for entry in experiment.data if entry.name in used]

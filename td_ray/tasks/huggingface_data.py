@@ -26,6 +26,7 @@ import yaml
 
 from td_ray.errors import InputError, WorkError
 from td_ray.files import Digest, atomic, fingerprint, one_line, reading
+from td_ray.needs import NeededSnapshot
 from td_ray.registry import DATA_SOURCES, closest
 from td_ray.spec import Split, Words
 from td_ray.tasks.dataset import DataSource, Samples
@@ -39,7 +40,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @DATA_SOURCES.register("huggingface")
 class HuggingFaceData(DataSource):
-    """A data set that the library ``datasets`` reads; nothing is downloaded, and no code is run.
+    """A data set that the library ``datasets`` reads; no code of it is run.
 
     Columns are those of text, numbers and labels; labels are codes, and ``label_name`` holds
     their names where the data set has them (``X_name`` for a column X). The column ``split``
@@ -48,7 +49,7 @@ class HuggingFaceData(DataSource):
 
     Attributes:
         dataset: a folder (``save_to_disk``, or files that the library reads, such as Parquet),
-            or a name on the hub, whose files are in the library's cache already.
+            or a name on the hub, whose files ``td-ray prefetch`` puts into the library's cache.
         config: which of the data set's configurations.
         revision: the commit of a data set on the hub.
         inputs: the column that models take.
@@ -65,12 +66,10 @@ class HuggingFaceData(DataSource):
     def read(self, folder: Path, cache: Path) -> Samples:
         """Read labels; see ``DataSource``."""
         where = f"data set '{self.name}'"
-        if find_spec("datasets") is None:
-            raise InputError(
-                "data, source 'huggingface' needs the library datasets: "
-                "pip install 'td-ray[huggingface]'"
-            )
-        root = self._root(folder, where)
+        for snapshot in self.needed(folder):
+            if not snapshot.is_there:
+                raise InputError(snapshot.remedy)
+        root = self._root(folder)
         opened = Opened(root, self.config, self.parts, stamp_of(root), cache / "huggingface")
         columns = _columns(opened, self.inputs, where)
         parts = columns["split"].astype(str)
@@ -85,19 +84,30 @@ class HuggingFaceData(DataSource):
         """The column, the parts and the digest of all files of the data set."""
         if self.inputs is None:
             return None
-        known = digest(files_under(self._root(folder, f"data set '{self.name}'")))
+        known = digest(files_under(self._root(folder)))
         return None if known is None else [self.inputs, self.config, list(self.parts), known]
 
-    def _root(self, folder: Path, where: str) -> Path:
-        """The folder that holds the files."""
+    def needed(self, folder: Path) -> list[NeededSnapshot]:
+        """The files of a data set on the hub, in the library's cache."""
+        where = f"data set '{self.name}'"
+        if find_spec("datasets") is None:
+            raise InputError(
+                "data, source 'huggingface' needs the library datasets: "
+                "pip install 'td-ray[huggingface]'"
+            )
         if (folder / self.dataset).is_dir():
-            return folder / self.dataset
+            return []
         if self.revision is None or not _COMMIT.fullmatch(self.revision):
             raise InputError(
                 f"{where}: no folder at {folder / self.dataset}; for a data set on the hub give "
                 "'revision', its commit of 40 digits, since what a branch names changes"
             )
-        return _snapshot(self.dataset, self.revision, where)
+        return [NeededSnapshot(where, self.dataset, self.revision, "dataset")]
+
+    def _root(self, folder: Path) -> Path:
+        """The folder that holds the files."""
+        snapshots = self.needed(folder)
+        return snapshots[0].place if snapshots else folder / self.dataset
 
 
 @dataclass(frozen=True)
@@ -272,19 +282,3 @@ def _table(part: Any, name: str, inputs: str | None, where: str) -> Any:
                 None if value in unlabelled else feature.names[value] for value in values
             ]
     return pyarrow.table({**columns, "split": [name] * len(part)})
-
-
-def _snapshot(name: str, revision: str, where: str) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        found = snapshot_download(
-            name, repo_type="dataset", revision=revision, local_files_only=True
-        )
-    except Exception as error:  # not in the cache, or no name that the hub would take
-        raise InputError(
-            f"{where}: '{name}' at {revision[:8]} is not in the library's cache "
-            f"({one_line(error, 100)}); a run never downloads: hf download {name} "
-            f"--repo-type dataset --revision {revision}"
-        ) from None
-    return Path(found)

@@ -8,11 +8,8 @@ data:
 
 from __future__ import annotations
 
-import gzip
-import inspect
 import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -25,18 +22,19 @@ from numpy.typing import NDArray
 
 from td_ray.errors import InputError, WorkError
 from td_ray.files import Digest, atomic, fingerprint, one_line, reading
-from td_ray.registry import DATA_SOURCES, closest
+from td_ray.registry import DATA_SOURCES
 from td_ray.spec import Split, Words
 from td_ray.tasks.dataset import DataSource, Samples
 from td_ray.tasks.folders import files_under, stamp_of
 from td_ray.tasks.inputs import Block, as_block
+from td_ray.tasks.torchvision_files import NeededImages
 
 Arrays = dict[str, NDArray[Any]]
 
 
 @DATA_SOURCES.register("torchvision")
 class TorchvisionData(DataSource):
-    """A data set of ``torchvision.datasets``; nothing is ever downloaded.
+    """A data set of ``torchvision.datasets``; ``td-ray prefetch`` downloads it, a run does not.
 
     Columns are ``split`` (the library's own parts, and the split unless another one is asked
     for), ``label`` (codes) and, where the library knows them, ``label_name``. Sample ids are
@@ -56,17 +54,24 @@ class TorchvisionData(DataSource):
 
     def read(self, folder: Path, cache: Path) -> Samples:
         """Read labels; see ``DataSource``."""
-        root = folder / self.root
-        where = f"data set '{self.name}'"
-        _unpack(root / self.dataset / "raw", where)
-        stamp = stamp_of(root)
-        arrays = _labels(self.dataset, root, self.parts, stamp, cache, where)
+        (files,) = self.needed(folder)
+        try:
+            files.unpack()
+        except OSError:
+            raise InputError(files.remedy) from None
+        stamp = stamp_of(files.root)
+        arrays = _labels(files, stamp, cache)
         sizes = tuple(int(size) for size in arrays.pop("sizes"))
         named = list(zip(self.parts, sizes, strict=True))
         ids = [f"{part}-{row:05d}" for part, size in named for row in range(size)]
         columns = {**arrays, "split": np.repeat([part for part, _ in named], sizes)}
-        inputs = partial(TorchvisionImages, self.dataset, root, self.parts, sizes, stamp)
+        inputs = partial(TorchvisionImages, files, sizes, stamp)
         return Samples(np.array(ids), columns, inputs)
+
+    def needed(self, folder: Path) -> list[NeededImages]:
+        """The files under the root."""
+        what = f"data set '{self.name}'"
+        return [NeededImages(what, self.dataset, folder / self.root, self.parts)]
 
     def inputs_identity(self, folder: Path, digest: Digest) -> Any:
         """The name, the parts and the digest of all files under the root."""
@@ -83,9 +88,7 @@ class TorchvisionImages:
         stamp: of the files under the root, so that changed ones are opened again.
     """
 
-    dataset: str
-    root: Path
-    parts: tuple[str, ...]
+    files: NeededImages
     sizes: tuple[int, ...]
     stamp: str
 
@@ -104,7 +107,8 @@ class TorchvisionImages:
     def _image(self, row: int) -> NDArray[np.uint8]:
         part = int(np.searchsorted(np.cumsum(self.sizes), row, side="right"))
         row -= sum(self.sizes[:part])
-        images = _opened(self.dataset, self.root, self.parts[part], self.stamp)
+        name = self.files.parts[part]
+        images = _opened(self.files, name, self.stamp)
         try:
             image = images[row][0]
             return np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
@@ -112,23 +116,22 @@ class TorchvisionImages:
             raise
         except Exception as error:  # decoders raise far more than they document
             raise WorkError(
-                f"{self.dataset} in {self.root}: sample {self.parts[part]}-{row:05d} cannot be "
+                f"{self.files.dataset} in {self.files.root}: sample {name}-{row:05d} cannot be "
                 f"decoded: {one_line(error)}"
             ) from None
 
 
-def _labels(
-    dataset: str, root: Path, parts: Sequence[str], stamp: str, cache: Path, where: str
-) -> Arrays:
+def _labels(files: NeededImages, stamp: str, cache: Path) -> Arrays:
     """Labels, their names and the parts' sizes; kept in the cache, since the import takes 3 s."""
-    key = fingerprint([dataset, os.path.abspath(root), list(parts), stamp])
-    path = cache / "torchvision" / f"{dataset}-{key}.npz"
+    key = fingerprint([files.dataset, os.path.abspath(files.root), list(files.parts), stamp])
+    path = cache / "torchvision" / f"{files.dataset}-{key}.npz"
     # not there yet, or damaged
     with suppress(OSError, ValueError, BadZipFile), np.load(path, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}
-    opened = [_open(dataset, root, part, where) for part in parts]
-    with reading(root, where):
-        codes = [_codes(data, f"{where}: torchvision's {dataset}") for data in opened]
+    opened = [files.open(part) for part in files.parts]
+    with reading(files.root, files.what):
+        who = f"{files.what}: torchvision's {files.dataset}"
+        codes = [_codes(data, who) for data in opened]
     found: Arrays = {"label": np.concatenate(codes), "sizes": np.array([len(c) for c in codes])}
     names = getattr(opened[0], "classes", None)
     if names and all(isinstance(name, str) for name in names) and _within(found["label"], names):
@@ -161,81 +164,5 @@ def _codes(data: Any, who: str) -> NDArray[np.int64]:
 
 
 @lru_cache(maxsize=4)
-def _opened(dataset: str, root: Path, part: str, stamp: str) -> Any:
-    return _open(dataset, root, part, "inputs")
-
-
-def _open(dataset: str, root: Path, part: str, where: str) -> Any:
-    """Open one part.
-
-    Raises:
-        InputError: no such data set or part, or files that are missing.
-    """
-    found = _class(dataset, where)
-    by_train = "train" in inspect.signature(found).parameters
-    options: dict[str, Any] = {"train": part == "train"} if by_train else {"split": part}
-    if by_train and part not in ("train", "test"):
-        raise InputError(f"{where}: {dataset} has no part '{part}': known: test, train")
-    try:
-        return found(str(root), download=False, **options)
-    except ValueError as error:
-        if f"'{part}'" not in str(error) and f" {part} " not in str(error):
-            raise InputError(f"{where}: {dataset} in {root}: {one_line(error)}") from None
-        raise InputError(
-            f"{where}: torchvision's {dataset} has no part '{part}' ({one_line(error)}); "
-            "name its 'parts'"
-        ) from None
-    except Exception as error:  # each class has its own way to say that files are missing
-        place = root / dataset / "raw" if hasattr(found, "raw_folder") else root
-        from_there = _addresses(found)
-        fetch = f"; get them from {', '.join(from_there)}" if from_there else ""
-        raise InputError(
-            f"{where}: the files of torchvision's {dataset} are not whole in {place} "
-            f"({one_line(error, 120)}){fetch}, and put them into {place}; a run never downloads"
-        ) from None
-
-
-def _class(name: str, where: str) -> Any:
-    from torchvision import datasets
-
-    fit = {}
-    for other in datasets.__all__:
-        parameters = inspect.signature(getattr(datasets, other)).parameters
-        if {"root", "download"} <= set(parameters) and {"train", "split"} & set(parameters):
-            fit[other] = getattr(datasets, other)
-    if name not in fit:
-        raise InputError(
-            f"{where}: torchvision has no data set '{name}' with parts: {closest(name, fit)}"
-        )
-    return fit[name]
-
-
-def _addresses(found: Any, most: int = 4) -> list[str]:
-    """Addresses among a class's attributes, whichever way it keeps them."""
-    mirrors = getattr(found, "mirrors", ())
-    if mirrors:
-        return [f"{mirrors[0]}{name}" for name, _ in getattr(found, "resources", ())][:most]
-    kept = (
-        getattr(found, name, None) for name in ("url", "_URL", "urls", "_RESOURCES", "split_list")
-    )
-    return list(dict.fromkeys(address for value in kept for address in _texts(value)))[:most]
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str) and value.startswith("http"):
-        yield value
-    elif isinstance(value, Mapping | list | tuple):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _texts(item)
-
-
-def _unpack(folder: Path, where: str) -> None:
-    for packed in sorted(folder.glob("*-ubyte.gz")):
-        plain = packed.with_suffix("")
-        if plain.is_file():
-            continue
-        try:
-            with gzip.open(packed) as source, atomic(plain) as new, new.open("wb") as target:
-                shutil.copyfileobj(source, target)
-        except (OSError, EOFError) as error:
-            raise InputError(f"{where}: cannot unpack {packed}: {one_line(error)}") from None
+def _opened(files: NeededImages, part: str, stamp: str) -> Any:
+    return files.open(part)

@@ -9,8 +9,8 @@
         model: [./mine/step-1000, ./mine/step-2000]
 
 Texts go through the model's tokenizer, images through its image processor. The layer ``output``
-is the last hidden state; any submodule may be named. A run downloads nothing: fetch a model
-before it with ``hf download MODEL --revision REVISION``.
+is the last hidden state; any submodule may be named. A run downloads nothing: ``td-ray prefetch``
+puts what transformers reads of a repository into the hub's cache before it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from td_ray.files import Digest, one_line, reading
 from td_ray.registry import MODEL_SOURCES
 from td_ray.spec import Words
 from td_ray.tasks import DataSet
+from td_ray.zoo.huggingface_files import NeededModel
 from td_ray.zoo.libraries import require_library
 from td_ray.zoo.patterns import fill
 from td_ray.zoo.source import TorchSource
@@ -69,12 +70,20 @@ class HuggingFace(TorchSource):
         digests = {str(file.relative_to(place)): digest(file) for file in _files(place)}
         return None if None in digests.values() else [digests, *options]
 
+    def needed(self) -> list[NeededModel]:
+        """What transformers reads of a repository."""
+        if self._folder(Path()) is not None:
+            return []
+        what, code = f"files of '{self.name}'", self.allow_remote_code
+        return [NeededModel(what, self.model[0], str(self.revision), "model", code)]
+
     def check(self, folder: Path, data: DataSet, tasks: Sequence[str]) -> None:
-        """A folder holds a model, and the data set has inputs."""
+        """The files of a model are there, and the data set has inputs."""
         super().check(folder, data, tasks)
-        place = self._folder(folder)
-        if place is None:
-            return
+        for files in self.needed():
+            if not files.is_there:
+                raise InputError(files.remedy)
+        place = self._folder(folder) or self.needed()[0].place
         with reading(place / "config.json", "huggingface model"):
             config = json.loads((place / "config.json").read_text())
         self._refuse_code(config)
@@ -85,6 +94,9 @@ class HuggingFace(TorchSource):
         from td_ray.zoo.torch_network import TorchNetwork
 
         who, name = str(self.name), str(self._folder(folder) or self.model[0])
+        for files in self.needed():
+            if not files.is_there:  # on this node
+                raise WorkError(files.remedy)
         options = {
             "revision": self.revision,
             "local_files_only": True,
@@ -100,10 +112,8 @@ class HuggingFace(TorchSource):
                 else loading.image_preparation(name, options, who)
             )
         except (OSError, ValueError, ImportError) as error:  # transformers explains at length
-            at = f" --revision {self.revision}" if self.revision else ""
-            remedy = "" if self._folder(folder) else f"; fetch it first: hf download {name}{at}"
             raise WorkError(
-                f"model '{who}' cannot be loaded from {name}: {one_line(error, 250)}{remedy}"
+                f"model '{who}' cannot be loaded from {name}: {one_line(error, 250)}"
             ) from None
         return TorchNetwork(
             module,

@@ -8,6 +8,7 @@ from typing import Any, cast
 from td_ray.errors import InputError
 from td_ray.needs import Needed
 from td_ray.spec import Experiment
+from td_ray.tasks import used_sources
 from td_ray.zoo.source import ModelSource
 
 
@@ -58,6 +59,14 @@ def resolve_representations(experiment: Experiment) -> list[Representation]:
 
 
 def needed_by(experiment: Experiment) -> list[Needed]:
-    """What an experiment's models must find on the machine, each file once."""
-    found = (item.model.needed() for item in resolve_representations(experiment))
-    return list(dict.fromkeys(each for files in found for each in files))
+    """What an experiment must find on the machine, data first, each thing once.
+
+    Raises:
+        InputError: a source cannot say what it needs.
+    """
+    found: list[Needed] = []
+    for source in used_sources(experiment):
+        found.extend(source.needed(experiment.folder))
+    for item in resolve_representations(experiment):
+        found.extend(item.model.needed())
+    return list(dict.fromkeys(found))

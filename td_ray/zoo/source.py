@@ -50,7 +50,7 @@ class ModelSource(ModelEntry, ABC):
     def identity(self, folder: Path, data: str, layer: str, digest: Digest) -> Any:
         """JSON that changes when the outputs on a data set may; None if not known yet."""
 
-    def needed(self) -> list[Needed]:
+    def needed(self) -> Sequence[Needed]:
         """What an expanded model must find on the machine and can be downloaded."""
         return []
 

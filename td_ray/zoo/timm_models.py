@@ -25,7 +25,7 @@ from pydantic import Field
 
 from td_ray.errors import InputError, WorkError
 from td_ray.files import Digest, one_line, require_file, write_json
-from td_ray.needs import Needed
+from td_ray.needs import NeededFile
 from td_ray.registry import MODEL_SOURCES, closest
 from td_ray.spec import Words
 from td_ray.tasks import DataSet
@@ -85,7 +85,7 @@ class Timm(TorchSource):
         weights = digest(self._file(folder))
         return None if weights is None else [self.model[0], self.about, weights]
 
-    def needed(self) -> list[Needed]:
+    def needed(self) -> list[NeededFile]:
         """The file of pretrained weights."""
         if self.weights is not None:
             return []
@@ -94,7 +94,7 @@ class Timm(TorchSource):
         if hub:
             address = f"https://huggingface.co/{hub}/resolve/main/model.safetensors"
             name = f"{self.model[0]}.safetensors"
-        return [Needed(f"weights of '{self.name}'", address, torch_checkpoints() / name)]
+        return [NeededFile(f"weights of '{self.name}'", address, torch_checkpoints() / name)]
 
     def check(self, folder: Path, data: DataSet, tasks: Sequence[str]) -> None:
         """The weights are there, and the data set has inputs."""

@@ -23,7 +23,7 @@ from pydantic import Field
 
 from td_ray.errors import InputError, WorkError
 from td_ray.files import Digest, write_json
-from td_ray.needs import Needed
+from td_ray.needs import NeededFile
 from td_ray.registry import MODEL_SOURCES, closest
 from td_ray.spec import Words
 from td_ray.tasks import DataSet
@@ -128,11 +128,11 @@ class Torchvision(TorchSource):
             }
         )
 
-    def needed(self) -> list[Needed]:
+    def needed(self) -> list[NeededFile]:
         """The file of the weights; its name is ``name-0123abcd.pth``, by its SHA-256."""
         path = torch_checkpoints() / self.address.rsplit("/", 1)[-1]
         digits = path.stem.rsplit("-", 1)[-1]
-        return [Needed(f"weights of '{self.name}'", self.address, path, digits)]
+        return [NeededFile(f"weights of '{self.name}'", self.address, path, digits)]
 
     def check(self, folder: Path, data: DataSet, tasks: Sequence[str]) -> None:
         """The weights are there, and the data set has inputs."""

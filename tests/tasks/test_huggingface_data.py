@@ -142,7 +142,7 @@ def test_a_pinned_commit_in_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.M
         load(tmp_path, dataset=name)
     with pytest.raises(InputError, match="its commit of 40 digits"):
         load(tmp_path, dataset=name, revision="main")
-    with pytest.raises(InputError, match=r"reviews' at ffffffff is not in the library.s cache"):
+    with pytest.raises(InputError, match=r"somebody/reviews is not whole in .*/f{40} \(no such f"):
         load(tmp_path, dataset=name, revision="f" * 40)
 
 

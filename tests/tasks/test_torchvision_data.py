@@ -144,11 +144,11 @@ def test_changed_files_are_read_again(tmp_path: Path) -> None:
     ("options", "words"),
     [
         ({}, r"'fashion': .* torchvision's FashionMNIST are not whole in .*raw \(.*"
-             r"get them from http.*train-images-idx3-ubyte\.gz.* put them into .*FashionMNIST/raw"),
-        ({"dataset": "CIFAR10"}, r"CIFAR10 are not whole .*get them from https.*cifar-10-python"),
-        ({"dataset": "Food101"}, r"Food101 are not whole in .*get them from http.*food-101"),
+             r"'td-ray prefetch' fetches it from http.*train-images-idx3-ubyte\.gz.* by hand"),
+        ({"dataset": "CIFAR10"}, r"CIFAR10 are not whole .*fetches it from https.*cifar-10-python"),
+        ({"dataset": "Food101"}, r"Food101 are not whole in .*fetches it from http.*food-101"),
         ({"dataset": "FashonMNIST"}, r"no data set 'FashonMNIST' .* did you mean 'FashionMNIST'"),
-        ({"dataset": "SVHN"}, r"SVHN are not whole in .*get them from http.*train_32x32\.mat"),
+        ({"dataset": "SVHN"}, r"SVHN are not whole in .*fetches it from http.*train_32x32\.mat"),
         ({"parts": ["val", "test"]}, r"FashionMNIST has no part 'val': known: test, train"),
     ],
 )  # fmt: skip
@@ -162,7 +162,7 @@ def test_a_damaged_archive(tmp_path: Path) -> None:
     write_idx(tmp_path, packed=True)
     path = tmp_path / "data/FashionMNIST/raw/train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(InputError, match=r"cannot unpack .*train-images-idx3-ubyte\.gz"):
+    with pytest.raises(InputError, match=r"cannot unpack train-images-idx3-ubyte\.gz: .*prefetch"):
         load(tmp_path)
     assert not path.with_suffix("").exists()
 

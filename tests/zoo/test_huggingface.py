@@ -186,16 +186,24 @@ def test_a_commit_is_needed(folder: Path) -> None:
     assert named.name == "b@01234567"
 
 
-def test_a_model_that_was_not_fetched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_was_not_fetched(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     source = HuggingFace(source="huggingface", model="a/b", revision=COMMIT)
     (found,) = source.expand(folder, ["d"], folder)
     data = dataset(["a", "b", "c"], texts(3))
     with pytest.raises(WorkError) as caught:
         found.load(folder, data, ["output"], "cpu")
     message = str(caught.value)
-    assert message.startswith("model 'b' cannot be loaded from a/b: ")
-    assert message.endswith(f"fetch it first: hf download a/b --revision {COMMIT}")
-    assert "\n" not in message
+    place = tmp_path / "hub/models--a--b/snapshots" / COMMIT
+    assert message == (
+        f"files of 'b': a/b is not whole in {place} (no such folder); 'td-ray prefetch' fetches it "
+        f"from https://huggingface.co/a/b/tree/{COMMIT}, or place it there by hand"
+    )
+    with pytest.raises(InputError) as planned:
+        found.check(folder, data, ["t"])
+    assert str(planned.value) == message
 
 
 def test_code_that_comes_with_a_model(folder: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from td_ray.errors import MachineError, WorkError
 from td_ray.files import one_line
 from td_ray.registry import closest
 from td_ray.tasks.inputs import Block
-from td_ray.zoo.images import as_tensor, each, stack
+from td_ray.zoo.graph_inputs import Axis, GraphInputs
 from td_ray.zoo.network import Network
 from td_ray.zoo.pooling import Pooler, Pooling
 
@@ -32,9 +31,7 @@ class OnnxNetwork(Network):
         path: Path,
         layers: Sequence[str],
         *,
-        size: tuple[int, int] | None,
-        mean: Sequence[float],
-        deviation: Sequence[float],
+        images: Mapping[str, Any],
         device: str,
         who: str,
         pooling: Pooling,
@@ -42,10 +39,7 @@ class OnnxNetwork(Network):
         """Load the graph and make each layer one of its outputs.
 
         Args:
-            size: height and width that images are brought to; by default those of the graph's
-                input, and where it leaves them open, the images' own.
-            mean: subtracted from colours in [0, 1]; one number, or one per channel.
-            deviation: divides them after that.
+            images: how images are prepared, as ``GraphInputs`` takes it.
             device: ``cpu`` or ``cuda``.
             who: the model's name, for errors.
 
@@ -62,63 +56,27 @@ class OnnxNetwork(Network):
             names = ", ".join(item.name for item in inputs)
             raise WorkError(f"model '{who}' has {len(inputs)} inputs ({names}); it must have one")
         self._input = inputs[0]
-        self._dtype = _dtype(self._input.type, who)
-        self._is_grey, self._channels_last = _layout(self._input.shape, who)
-        self._size = size or self._own_size()
-        self._mean = torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1)
-        self._deviation = torch.tensor(deviation, dtype=torch.float32).view(-1, 1, 1)
+        shape, dtype = self._input.shape, _dtype(self._input.type, who)
+        self._inputs = GraphInputs(shape, dtype, **images, who=who)
+        self._batches = Axis(shape[0], shape[0]) if isinstance(shape[0], int) else Axis()
 
     def prepare(self, block: Block) -> NDArray[Any]:
         """See ``Network``: images for an input of four axes, else the arrays as they are."""
-        if len(self._input.shape) != 4:
-            return np.asarray(np.stack(each(block)), dtype=self._dtype)
-        images = stack([self._image(image) for image in each(block)], self._who)
-        if self._channels_last:
-            images = images.permute(0, 2, 3, 1)
-        return np.ascontiguousarray(images.numpy().astype(self._dtype))
+        return self._inputs(block)
 
     def forward(self, batch: Any) -> dict[str, Tensor]:
         """See ``Network``; a graph for a fixed number of samples runs as often as it must."""
-        fixed = self._input.shape[0]
-        step = fixed if isinstance(fixed, int) else len(batch)
-        parts = [
-            self._run(batch[start : start + step], step) for start in range(0, len(batch), step)
-        ]
+        parts = [self._run(piece) for piece in self._batches.pieces(batch)]
         found = {}
         for position, layer in enumerate(self._names):
             values = [torch.from_numpy(np.asarray(part[position])) for part in parts]
             found[layer] = self._pool(torch.cat(values)[: len(batch)], layer)
         return found
 
-    def _run(self, batch: NDArray[Any], wanted: int) -> list[Any]:
-        missing = wanted - len(batch)
-        if missing:
-            batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+    def _run(self, batch: NDArray[Any]) -> list[Any]:
         names = list(dict.fromkeys(self._names.values()))
         values = dict(zip(names, self._session.run(names, {self._input.name: batch}), strict=True))
         return [values[name] for name in self._names.values()]
-
-    def _image(self, image: NDArray[Any]) -> Tensor:
-        """(h, w) or (h, w, 3) to (channels, height, width)."""
-        if self._is_grey and image.ndim != 2:
-            raise WorkError(
-                f"model '{self._who}' takes grey images (height, width), not {image.shape}"
-            )
-        colour = as_tensor(image[None], self._who)
-        scaled = colour.float() / 255 if colour.dtype == torch.uint8 else colour.float()
-        if self._size is not None and scaled.shape[2:] != self._size:
-            scaled = functional.interpolate(scaled, self._size, mode="bilinear", antialias=True)
-        channels = scaled[0, :1] if self._is_grey else scaled[0]
-        if self._dtype == np.uint8:  # such a graph does its own scaling
-            return (channels * 255).round()
-        return (channels - self._mean) / self._deviation
-
-    def _own_size(self) -> tuple[int, int] | None:
-        shape = self._input.shape
-        if len(shape) != 4:
-            return None
-        height, width = shape[1:3] if self._channels_last else shape[2:4]
-        return (height, width) if isinstance(height, int) and isinstance(width, int) else None
 
 
 def _read(path: Path) -> Any:
@@ -221,17 +179,3 @@ def _dtype(kind: str, who: str) -> Any:
     if kind not in found:
         raise WorkError(f"model '{who}' takes {kind}; one of {', '.join(found)} is needed")
     return found[kind]
-
-
-def _layout(shape: Sequence[Any], who: str) -> tuple[bool, bool]:
-    """Whether images are grey, and whether channels come last."""
-    if len(shape) != 4:
-        return False, False
-    if shape[1] in (1, 3):
-        return shape[1] == 1, False
-    if shape[3] in (1, 3):
-        return shape[3] == 1, True
-    raise WorkError(
-        f"model '{who}' takes inputs of shape {list(shape)}; images have 1 or 3 channels, on the "
-        "second axis or the last"
-    )

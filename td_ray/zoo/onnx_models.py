@@ -15,41 +15,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any, Self
 
 from td_ray.files import Digest, require_file
 from td_ray.registry import MODEL_SOURCES
 from td_ray.tasks import DataSet
-from td_ray.zoo.file_entry import FileEntry
+from td_ray.zoo.graph_entry import GraphEntry
 from td_ray.zoo.libraries import require_library
-from td_ray.zoo.source import NetworkSource
 
 if TYPE_CHECKING:
     from td_ray.zoo.network import Network
 
-Pixels = Annotated[int, Field(gt=0)]
-PerChannel = float | tuple[float] | tuple[float, float, float]
-Positive = Annotated[float, Field(gt=0)]
-
 
 @MODEL_SOURCES.register("onnx")
-class OnnxModels(FileEntry, NetworkSource):
-    """Files of graphs, and how images are prepared for them.
-
-    Attributes:
-        size: of a square, or height and width; by default that of the graph's input.
-        mean: one number or three, of colours in [0, 1].
-        deviation: one number or three.
-    """
-
-    default_layer: ClassVar[str] = "penultimate"
-    one_file_per_data_set: ClassVar[bool] = False
-
-    size: Pixels | tuple[Pixels, Pixels] | None = None
-    mean: PerChannel = 0.0
-    deviation: Positive | tuple[Positive] | tuple[Positive, Positive, Positive] = 1.0
+class OnnxModels(GraphEntry):
+    """Files of ONNX graphs."""
 
     def expand(self, folder: Path, data: Sequence[str], cache: Path) -> list[Self]:
         """One model per file."""
@@ -62,7 +42,7 @@ class OnnxModels(FileEntry, NetworkSource):
         digests = [digest(file) for file in self._files(folder, data)]
         if None in digests:
             return None
-        return [digests, self.size, _numbers(self.mean), _numbers(self.deviation)]
+        return [digests, *self.image_identity()]
 
     def check(self, folder: Path, data: DataSet, tasks: Sequence[str]) -> None:
         """The file is there, and the data set has inputs."""
@@ -76,9 +56,7 @@ class OnnxModels(FileEntry, NetworkSource):
         return OnnxNetwork(
             self.file(folder, data.name),
             layers,
-            size=(self.size, self.size) if isinstance(self.size, int) else self.size,
-            mean=_numbers(self.mean),
-            deviation=_numbers(self.deviation),
+            images=self.image_options(),
             device=device,
             who=str(self.name),
             pooling=self.pooling,
@@ -88,7 +66,3 @@ class OnnxModels(FileEntry, NetworkSource):
         path = self.file(folder, data)
         beside = (path.with_name(path.name + end) for end in (".data", "_data"))
         return [path, *(file for file in beside if file.is_file())]
-
-
-def _numbers(value: float | tuple[float, ...]) -> list[float]:
-    return [value] if isinstance(value, float) else list(value)

@@ -18,6 +18,7 @@ import td_ray.zoo
 from td_ray.testing.model_sources import check_network_source
 from td_ray.zoo import NetworkSource
 from td_ray.zoo.checkpoints import Checkpoints
+from td_ray.zoo.exported_programs import ExportedPrograms
 from td_ray.zoo.torch_network import TorchNetwork
 from td_ray.zoo.torchvision_models import Torchvision
 
@@ -84,6 +85,19 @@ def test_onnx(tmp_path: Path) -> None:
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "a.onnx")
     (model,) = OnnxModels(source="onnx", path="a.onnx").expand(tmp_path, ["d"], tmp_path)
     check_network_source(model, tmp_path, dataset(IDS, SIZES), ["penultimate", "output", "pooled"])
+
+
+@pytest.mark.parametrize("free", [torch.export.Dim("n"), None], ids=["free", "fixed"])
+def test_exported(tmp_path: Path, free: Any) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network.append(nn.Linear(4, 2)).eval()
+    shapes = ({0: free},) if free else None
+    program = torch.export.export(network, (torch.randn(2, 3, 16, 16),), dynamic_shapes=shapes)
+    torch.export.save(program, tmp_path / "a.pt2")
+    source = ExportedPrograms(source="exported", path="a.pt2")
+    (model,) = source.expand(tmp_path, ["d"], tmp_path)
+    check_network_source(model, tmp_path, dataset(IDS, SIZES), ["penultimate", "output", "conv2d"])
 
 
 def test_huggingface(tmp_path: Path) -> None:

@@ -68,9 +68,8 @@ class NeededImages(Needed):
 
     def fetch(self) -> None:
         """See ``Needed``; the library checks MD5 sums where it has them."""
-        for (
-            packed
-        ) in self._packed():  # what is unpacked is not whole, and the library would keep it
+        # what is unpacked is not whole, and the library would keep it
+        for packed in self._packed():
             packed.with_suffix("").unlink(missing_ok=True)
         try:
             for part in self.parts:

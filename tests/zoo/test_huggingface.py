@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from small_data import dataset, extracted
+from small_transformers import WORDS, save_bert, save_tokenizer, texts
 
 from td_ray.errors import InputError, WorkError
 from td_ray.files import sha256
@@ -19,45 +20,13 @@ from td_ray.zoo.huggingface_models import HuggingFace
 transformers = pytest.importorskip("transformers")
 tokenizers = pytest.importorskip("tokenizers")
 
-SENTENCE = "the cat sat on a mat while two very old dogs slept beside an open door"
-WORDS = SENTENCE.split()
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-def texts(count: int = 9) -> Any:
-    random = np.random.default_rng(0)
-    return np.array([" ".join(random.choice(WORDS, 1 + 2 * row)) for row in range(count)])
-
-
-def save_tokenizer(folder: Path, **special: Any) -> None:
-    from tokenizers import models, pre_tokenizers, processors
-
-    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[END]"]
-    vocabulary = {word: number for number, word in enumerate([*names, *WORDS])}
-    tokenizer = tokenizers.Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    if "cls_token" in special:
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-        )
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="[UNK]", **special
-    ).save_pretrained(folder)
-
-
-SMALL = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
-    torch.manual_seed(0)
-    bert = transformers.BertConfig(
-        **SMALL, intermediate_size=32, max_position_embeddings=24, initializer_range=0.5
-    )
-    transformers.BertModel(bert).save_pretrained(folder / "bert")
-    special = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    save_tokenizer(folder / "bert", **special)
+    save_bert(folder / "bert")
     gpt = transformers.GPT2Config(
         vocab_size=40, n_embd=16, n_layer=2, n_head=2, n_positions=24, initializer_range=0.5
     )

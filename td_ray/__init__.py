@@ -7,14 +7,19 @@ features for the same task, then count how often the two heads' predictions diff
     results = run(Experiment.load("experiment.yaml"))
     results.matrix("digit")
 
-For two arrays of features, ``transferred_discrepancy`` needs neither files nor Ray.
+For two arrays of features, ``transferred_discrepancy`` needs neither files nor Ray; for predicted
+classes that are there already, ``pairwise_disagreement`` does not even need features.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from td_ray.discrepancy import pairwise_discrepancy, transferred_discrepancy
+    from td_ray.discrepancy import (
+        pairwise_disagreement,
+        pairwise_discrepancy,
+        transferred_discrepancy,
+    )
     from td_ray.errors import InputError, PartialMatrixWarning, RunError, TdRayError, WorkError
     from td_ray.results.tables import Results, open_results
     from td_ray.spec import Experiment
@@ -29,6 +34,7 @@ __all__ = [
     "TdRayError",
     "WorkError",
     "open_results",
+    "pairwise_disagreement",
     "pairwise_discrepancy",
     "run",
     "transferred_discrepancy",
@@ -38,6 +44,7 @@ _HOMES = {
     "Experiment": "td_ray.spec",
     "Results": "td_ray.results.tables",
     "open_results": "td_ray.results.tables",
+    "pairwise_disagreement": "td_ray.discrepancy",
     "pairwise_discrepancy": "td_ray.discrepancy",
     "run": "td_ray.sweep",
     "transferred_discrepancy": "td_ray.discrepancy",

@@ -15,6 +15,7 @@ Features are scaled column by column (training mean and deviation; constant colu
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from td_ray.errors import InputError, WorkError
 from td_ray.heads import ClassTarget, Target, ValueTarget, fit_heads, fit_scaling
-from td_ray.measures import distance_matrix, has_direction
+from td_ray.measures import disagreement, distance_matrix, has_direction
 
 Array = ArrayLike | Tensor
 CONSTANT = "the head predicts a constant, which has no direction to compare"
@@ -114,6 +115,51 @@ def pairwise_discrepancy(
     table = pd.DataFrame(values, index=names, columns=names)
     table.attrs["reasons"] = reasons
     return table
+
+
+def pairwise_disagreement(
+    predictions: Mapping[str, ArrayLike], *, threads: int | None = None
+) -> pd.DataFrame:
+    """How often named models predict different classes, for outputs that are there already.
+
+    Args:
+        predictions: name to (n,) predicted classes of the same n examples: integers, booleans or
+            strings.
+        threads: that share the work; by default one for each core.
+
+    Returns:
+        Symmetric data frame of shares in [0, 1], exact, with the names on both axes.
+
+    Raises:
+        InputError: no models, or predictions that are no labels of the same examples.
+    """
+    if not predictions:
+        raise InputError("no predictions given")
+    arrays = {name: np.asarray(values) for name, values in predictions.items()}
+    first = next(iter(arrays))
+    for name, array in arrays.items():
+        if array.ndim != 1 or array.dtype.kind not in "biuUO":
+            raise InputError(
+                f"predictions of {name} must be (examples,) labels: integers, booleans or strings, "
+                f"not {array.shape} {array.dtype}"
+            )
+        if len(array) != len(arrays[first]):
+            raise InputError(
+                f"predictions must be of the same examples: {first} has {len(arrays[first])}, "
+                f"{name} has {len(array)}"
+            )
+    codes = _codes(np.stack(list(arrays.values())))
+    values = disagreement(codes, codes, threads or os.cpu_count() or 1)
+    return pd.DataFrame(values, index=list(arrays), columns=list(arrays))
+
+
+def _codes(labels: NDArray[Any]) -> NDArray[np.integer]:
+    """Labels (models, examples) as codes of classes: as they are, where they are that already."""
+    if labels.dtype.kind in "iu" and labels.size and labels.min() >= 0 and labels.max() < 2**16:
+        return labels
+    if labels.dtype.kind == "O":  # of different kinds, or text
+        labels = labels.astype(str)
+    return np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
 
 
 def _predict(

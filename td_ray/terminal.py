@@ -40,10 +40,34 @@ def print_benchmarks(
         console.print(f"\n{name}")
         if name == "heads":
             _print_heads(console, own)
+        elif name == "pairs":
+            _print_pairs(console, own)
         else:
             print_rows([{key: row[key] for key in row if key != "benchmark"} for row in own])
     for note in notes:
         console.print(note, style="dim")
+
+
+def _print_pairs(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A row per method, in units for people."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("case", "method"):
+        table.add_column(column, no_wrap=True)
+    for column in ("classes", "models", "pairs/s", "scipy", "of peak", "MiB"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        times, share, size = row["times_scipy"], row["share_of_peak"], row["peak_memory_bytes"]
+        table.add_row(
+            row["case"],
+            row["method"],
+            f"{row['classes']:,}",
+            f"{row['models']:,}",
+            f"{row['pairs_per_second']:,.0f}",
+            "" if times is None else f"{times:.3g}x",
+            "" if share is None else f"{share:.0%}",
+            "" if size is None else f"{size / 2**20:,.0f}",
+        )
+    console.print(table)
 
 
 def _print_heads(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from td_ray.bench import run_benchmarks
+from td_ray.bench import pairs, run_benchmarks
 from td_ray.bench.heads import run
 from td_ray.bench.heads.cases import L2, digits, seeds_stack, stored, synthetic, targets_stack
 from td_ray.bench.heads.growth import growth_rows
@@ -74,11 +74,33 @@ def test_growth_doubles_one_size_at_a_time() -> None:
         assert row["times_middle"] == pytest.approx(row["seconds"] / rows[0]["seconds"])
 
 
-def test_pairs_are_compared() -> None:
-    rows = run_benchmarks("pairs").rows
-    assert {row["method"] for row in rows} == {"td_ray", "scipy_pdist"}
-    assert {row["classes"] for row in rows} == {2, 10, 100}
-    assert {row["benchmark"] for row in rows} == {"pairs"}
+def test_pairs_are_compared(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from td_ray.terminal import print_benchmarks
+
+    monkeypatch.setattr(pairs, "MODELS", dict.fromkeys(pairs.MODELS, 12))
+    monkeypatch.setattr(pairs, "CLASSES", (2, 300))
+    monkeypatch.setattr(pairs, "GROWTH", (20, 40))
+    found = run_benchmarks("pairs")
+    methods = [row for row in found.rows if row["case"] == "methods"]
+    assert [(row["classes"], row["method"]) for row in methods] == [
+        (classes, method) for classes in (2, 300) for method in pairs.MODELS
+    ]
+    scipy = {
+        row["classes"]: row["pairs_per_second"] for row in methods if row["method"] == "scipy_pdist"
+    }
+    for row in methods:
+        ratio = row["pairs_per_second"] / scipy[row["classes"]]
+        assert row["times_scipy"] == pytest.approx(ratio)
+        assert (row["share_of_peak"] is not None) == (row["method"] == "td_ray")
+    growth = [row for row in found.rows if row["case"] == "growth"]
+    assert [row["models"] for row in growth] == [20, 40]
+    assert all(row["peak_memory_bytes"] >= 0 for row in growth)
+    print_benchmarks(found.machine, found.rows, found.notes)
+    printed = capsys.readouterr().out
+    assert "of peak" in printed
+    assert "scipy_pdist" in printed
 
 
 @pytest.mark.parametrize("classes", [2, 3])

@@ -11,7 +11,11 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from td_ray.discrepancy import pairwise_discrepancy, transferred_discrepancy
+from td_ray.discrepancy import (
+    pairwise_disagreement,
+    pairwise_discrepancy,
+    transferred_discrepancy,
+)
 from td_ray.errors import InputError, WorkError
 from td_ray.heads import logistic
 
@@ -222,3 +226,33 @@ def test_names_must_match(data: dict[str, Array]) -> None:
         pairwise_discrepancy(train, held_out, data["y_train"])
     with pytest.raises(InputError, match="no representations"):
         pairwise_discrepancy({}, {}, data["y_train"])
+
+
+def test_predictions_that_are_there_already() -> None:
+    random = np.random.default_rng(0)
+    codes = random.integers(0, 3, (5, 200))
+    expected = (codes[:, None] != codes[None]).mean(2)
+    words = np.array(["ant", "bee", "cat"])[codes]
+    names = [f"net-{number}" for number in range(5)]
+    for kind in (codes, codes.astype(np.uint8), codes - 1, words, words.astype(object), codes > 1):
+        found = pairwise_disagreement(dict(zip(names, kind, strict=True)))
+        same = expected if kind.dtype != bool else (kind[:, None] != kind[None]).mean(2)
+        np.testing.assert_array_equal(found.to_numpy(), same)
+        assert list(found) == list(found.index) == names
+    alone = pairwise_disagreement({"a": [1, 2, 2]}, threads=1)
+    assert alone.to_numpy().tolist() == [[0.0]]
+
+
+@pytest.mark.parametrize(
+    ("predictions", "words"),
+    [
+        ({}, "no predictions given"),
+        ({"a": [1, 2], "b": [1, 2, 3]}, "same examples: a has 2, b has 3"),
+        ({"a": [1, 2], "b": [0.1, 0.2]}, r"predictions of b must be .* not \(2,\) float64"),
+        ({"a": [[1, 2]]}, r"predictions of a must be .* not \(1, 2\) int64"),
+        ({"a": np.array([], dtype=int)}, "at least one"),
+    ],
+)
+def test_predictions_that_are_no_labels(predictions: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        pairwise_disagreement(predictions)

@@ -66,7 +66,7 @@ def run_benchmarks(
         found.rows.extend(rows)
         found.notes.extend(notes)
     if name in ("pairs", "all"):
-        found.rows.extend(pairs.run())
+        found.rows.extend(pairs.run(progress))
     return found
 
 

@@ -11,23 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from td_ray.errors import InputError
-
-# Bytes of comparisons that are held at once; small enough to stay in a core's cache.
-BLOCK_BYTES = 2**20
+from td_ray.measures.bit_planes import count_differences, pack
 
 
-def disagreement(codes_a: NDArray[np.integer], codes_b: NDArray[np.integer]) -> NDArray[np.float64]:
+def disagreement(
+    codes_a: NDArray[np.integer], codes_b: NDArray[np.integer], threads: int = 1
+) -> NDArray[np.float64]:
     """Share of differing columns for every pair of rows.
 
     Args:
-        codes_a: (A, n) predicted classes; any integer type, compared as it is, without copies.
-        codes_b: (B, n) predicted classes of other heads for the same n examples.
+        codes_a: (A, n) predicted classes, from 0; any integer type.
+        codes_b: (B, n) predicted classes of other heads for the same n examples. If it is the same
+            array, half of the pairs is counted.
+        threads: that share the work.
 
     Returns:
         (A, B) float64 in [0, 1]; the counts are exact.
 
     Raises:
-        InputError: not two integer matrices over the same, non-empty examples.
+        InputError: not two matrices of codes over the same, non-empty examples.
     """
     for name, codes in (("codes_a", codes_a), ("codes_b", codes_b)):
         if codes.ndim != 2 or codes.dtype.kind not in "iu":
@@ -40,12 +42,9 @@ def disagreement(codes_a: NDArray[np.integer], codes_b: NDArray[np.integer]) -> 
             "predictions must cover the same examples, at least one; "
             f"found {examples} and {codes_b.shape[1]}"
         )
-    counts = np.zeros((len(codes_a), len(codes_b)), dtype=np.int64)
-    heads = max(1, BLOCK_BYTES // examples)
-    for first in range(0, len(codes_b), heads):
-        block = codes_b[first : first + heads]
-        for row, codes in zip(counts, codes_a, strict=True):
-            # Row by row: numpy counts a contiguous mask far faster than it sums along an axis.
-            differs = block != codes
-            row[first : first + heads] = [np.count_nonzero(mask) for mask in differs]
-    return np.asarray(counts / examples)
+    for name, codes in (("codes_a", codes_a), ("codes_b", codes_b)):
+        if codes.size and codes.min() < 0:
+            raise InputError(f"{name} holds {codes.min()}; codes of classes start at 0")
+    a = pack(codes_a)
+    b = a if codes_b is codes_a else pack(codes_b)
+    return np.asarray(count_differences(a, b, threads) / examples)

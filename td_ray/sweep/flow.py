@@ -78,7 +78,6 @@ def run(
         tiles = plan_tiles(plan, parts)
         missing = [tile for tile in tiles if not parts.has_pairs(tile.key)]
         if missing:
-            _prepare_targets((tile.task for tile in missing), reporter)
             workers.run_tiles(plan, missing, reporter)
     compact(plan, tiles, parts, output)
     left = make_plan(problem, manifest, parts, digest).count("missing")

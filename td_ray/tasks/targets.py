@@ -183,7 +183,9 @@ class Task:
     @property
     def center(self) -> float:
         """The constant by which regression predictions are centred: the training mean."""
-        return 0.0 if self.is_classification else float(np.mean(self.train_target))
+        if self.is_classification or self.target.reads_inputs:  # a score has the mean 0
+            return 0.0
+        return float(np.mean(self.train_target))
 
     def _takes_part(self, data: DataSet) -> NDArray[np.bool_]:
         if not self.target.is_partial:  # and so its values, which may cost, are not needed

@@ -66,6 +66,15 @@ def test_the_spread_is_that_of_the_single_tasks(results: Results, tmp_path: Path
     assert f"Mean TD goes from {least} ({figure['names'][0]})" in page.text
 
 
+def test_each_floor_counts_once_whatever_the_pairs(tmp_path: Path) -> None:
+    absent = [(0, 1), (0, 2)]
+    zoo = Zoo(models(4), tasks=["random"], families={"random": 3}, absent=absent)
+    results = zoo.write(tmp_path / "output")
+    figure = written(results, tmp_path).figures["tasks-1"]
+    for name, floor in zip(figure["names"], figure["floors"], strict=True):
+        assert floor == pytest.approx(results.floors(name).mean())
+
+
 def test_heads_of_a_family_are_one_row(results: Results, tmp_path: Path) -> None:
     rows = written(results, tmp_path).tables[-1][1:]
     assert [row[0] for row in rows] == ["digit", "random (30 tasks)"]

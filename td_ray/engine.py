@@ -254,14 +254,15 @@ def _stored_predictions(unit: HeadUnit, experiment: Experiment) -> pa.Table | No
     if not isinstance(source, PredictionSource):
         return None
     rows = []
+    halves = [(seed, half) for seed in unit.runs if seed is not None for half in "ab"]
     for name, data in unit.task.evaluation.items():
-        predictions = source.predictions(experiment.folder, unit.task, data)
+        for seed, half in [*[(None, None)] * (None in unit.runs), *halves]:
+            predictions = source.predictions(experiment.folder, unit.task, data, seed, half)
+            score = _scores(predictions[None], unit.task, unit.task.evaluation_targets[name])[0]
+            rows.append({**_row(name, seed, half, predictions, unit.task), "score": score})
         key = features_key(unit.representation, data, experiment.folder, _computed(experiment))
         if key != unit.features[name]:
             raise MachineError(_changed(unit.representation))
-        score = _scores(predictions[None], unit.task, unit.task.evaluation_targets[name])[0]
-        row = _row(name, None, None, predictions, unit.task)
-        rows.append({**row, "score": score})
     return pa.Table.from_pylist(rows, schema=HEAD_PART)
 
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -32,15 +33,22 @@ NO_DIRECTION = "a head predicts a constant, which has no direction"
 NO_DIRECTION_HALF = "a head fitted on half the training split predicts a constant"
 
 
+HELD_BYTES = 2**28
+"""Of predictions that a reader keeps for its next tiles."""
+
+Distance = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
+
+
 @dataclass(frozen=True)
 class Predictions:
     """The predictions of M representations on n samples, over R seeds.
 
     Attributes:
         full: (M, n) of heads on the full training split.
-        seeded: (M,) bool, False for stored predictions, which have no halves.
+        seeded: (M,) bool, False for stored predictions without halves.
         half_a, half_b: (R, S, n) of the S seeded ones.
         samples: digest of the samples' ids in their order.
+        floors: (M,) noise floors by measure and distance, once they are known.
     """
 
     full: NDArray[Any]
@@ -48,15 +56,64 @@ class Predictions:
     half_a: NDArray[Any]
     half_b: NDArray[Any]
     samples: str
+    floors: dict[tuple[str, str], NDArray[np.float64]] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        """What they take."""
+        return self.full.nbytes + self.half_a.nbytes + self.half_b.nbytes
 
 
-def run_tile(tile: Tile, seeds: Sequence[int], parts: Parts) -> None:
+class Reader:
+    """Reads predictions, and keeps those that were used last: a tile shares them with others."""
+
+    def __init__(self, parts: Parts, seeds: Sequence[int]) -> None:
+        self.parts, self._seeds = parts, seeds
+        self._held: OrderedDict[tuple[tuple[Member, ...], str], Predictions] = OrderedDict()
+
+    def read(self, members: tuple[Member, ...], data: str) -> Predictions:
+        """Read the predictions of members on a data set.
+
+        Raises:
+            WorkError: members that were evaluated on other samples.
+        """
+        key = (members, data)
+        if key not in self._held:
+            self._held[key] = self._read(members, data)
+        self._held.move_to_end(key)
+        while len(self._held) > 2 and sum(each.bytes for each in self._held.values()) > HELD_BYTES:
+            self._held.popitem(last=False)
+        return self._held[key]
+
+    def _read(self, members: Sequence[Member], data: str) -> Predictions:
+        full, half_a, half_b, seeded = [], [], [], []
+        samples = ""
+        names = ["data", "seed", "half", "encoding", "predictions", "ids_digest"]
+        for member in members:
+            found: dict[tuple[int | None, str | None], NDArray[Any]] = {}
+            for row in self.parts.read_heads(member.unit, names).to_pylist():
+                if row["data"] != data:
+                    continue
+                samples = samples or row["ids_digest"]
+                if row["ids_digest"] != samples:
+                    raise WorkError(
+                        f"unit {member.unit} was evaluated on other samples of '{data}'"
+                    )
+                found[row["seed"], row["half"]] = _decode(row["predictions"], row["encoding"])
+            full.append(found[None, None])
+            seeded.append(len(found) > 1)
+            if len(found) > 1:
+                half_a.append([found[seed, "a"] for seed in self._seeds])
+                half_b.append([found[seed, "b"] for seed in self._seeds])
+        halves = (_by_seed(half_a), _by_seed(half_b))
+        return Predictions(np.stack(full), np.array(seeded), *halves, samples)
+
+
+def run_tile(tile: Tile, reader: Reader) -> None:
     """Compare all pairs of a tile and write its part, or its failure."""
-    started = time.perf_counter()
+    started, parts = time.perf_counter(), reader.parts
     try:
-        rows = read_predictions(tile.rows, tile.data, seeds, parts)
-        same = tile.rows == tile.columns
-        columns = rows if same else read_predictions(tile.columns, tile.data, seeds, parts)
+        rows, columns = (reader.read(side, tile.data) for side in (tile.rows, tile.columns))
         if rows.samples != columns.samples:
             raise WorkError(f"rows and columns were evaluated on other samples of '{tile.data}'")
         parts.write_pairs(tile.key, _table(tile, rows, columns))
@@ -66,35 +123,6 @@ def run_tile(tile: Tile, seeds: Sequence[int], parts: Parts) -> None:
     except Exception as error:  # one tile's trouble costs that tile alone
         parts.write_failure(tile.key, "pairs", error)
     parts.write_timing(tile.key, "pairs", time.perf_counter() - started, platform.node())
-
-
-def read_predictions(
-    members: Sequence[Member], data: str, seeds: Sequence[int], parts: Parts
-) -> Predictions:
-    """Read the predictions of members on a data set.
-
-    Raises:
-        WorkError: members that were evaluated on other samples.
-    """
-    full, half_a, half_b, seeded = [], [], [], []
-    samples = ""
-    names = ["data", "seed", "half", "encoding", "predictions", "ids_digest"]
-    for member in members:
-        found: dict[tuple[int | None, str | None], NDArray[Any]] = {}
-        for row in parts.read_heads(member.unit, names).to_pylist():
-            if row["data"] != data:
-                continue
-            samples = samples or row["ids_digest"]
-            if row["ids_digest"] != samples:
-                raise WorkError(f"unit {member.unit} was evaluated on other samples of '{data}'")
-            found[row["seed"], row["half"]] = _decode(row["predictions"], row["encoding"])
-        full.append(found[None, None])
-        seeded.append(len(found) > 1)
-        if len(found) > 1:
-            half_a.append([found[seed, "a"] for seed in seeds])
-            half_b.append([found[seed, "b"] for seed in seeds])
-    halves = (_by_seed(half_a), _by_seed(half_b))
-    return Predictions(np.stack(full), np.array(seeded), *halves, samples)
 
 
 def _decode(stored: bytes, encoding: str) -> NDArray[Any]:
@@ -116,7 +144,7 @@ def _table(tile: Tile, rows: Predictions, columns: Predictions) -> pa.Table:
     a = np.array([row_of[first] for first, _ in tile.pairs])
     b = np.array([column_of[second] for _, second in tile.pairs])
     value = distance(rows.full, columns.full)[a, b]
-    row_floors, column_floors = _floors(rows, distance), _floors(columns, distance)
+    row_floors, column_floors = (_floors(side, tile, distance) for side in (rows, columns))
     tdx = _tdx(rows, columns, distance)
     excess = inference.excess(tdx, row_floors, column_floors)
     both = rows.seeded[a] & columns.seeded[b]
@@ -152,17 +180,20 @@ def _reasons(
     ]
 
 
-def _floors(predictions: Predictions, distance: Any) -> NDArray[np.float64]:
+def _floors(predictions: Predictions, tile: Tile, distance: Distance) -> NDArray[np.float64]:
     """(M,) noise floors; NaN where there are no seeds."""
-    floors = np.full(len(predictions.seeded), np.nan)
-    if len(predictions.half_a):
-        floors[predictions.seeded] = inference.noise_floor(
-            predictions.half_a, predictions.half_b, distance
-        )
-    return floors
+    key = (tile.measure, tile.task.spec.distance)
+    if key not in predictions.floors:
+        floors = np.full(len(predictions.seeded), np.nan)
+        if len(predictions.half_a):
+            floors[predictions.seeded] = inference.noise_floor(
+                predictions.half_a, predictions.half_b, distance
+            )
+        predictions.floors[key] = floors
+    return predictions.floors[key]
 
 
-def _tdx(rows: Predictions, columns: Predictions, distance: Any) -> NDArray[np.float64]:
+def _tdx(rows: Predictions, columns: Predictions, distance: Distance) -> NDArray[np.float64]:
     """(A, B) discrepancies across disjoint halves; NaN where one of two has no seeds."""
     tdx = np.full((len(rows.seeded), len(columns.seeded)), np.nan)
     if len(rows.half_a) and len(columns.half_a):

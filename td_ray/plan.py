@@ -178,7 +178,9 @@ def _unit(
     used: Mapping[str, str | None],
     digest: Digest,
 ) -> HeadUnit:
-    is_stored = isinstance(representation.model, PredictionSource)
+    model = representation.model
+    is_stored = isinstance(model, PredictionSource)
+    has_seeds = not isinstance(model, PredictionSource) or model.has_halves
     evaluated = {name: used[name] for name in task.evaluation}
     target = task.target.identity(digest)
     fitted = [] if is_stored else [used[task.spec.data], head.identity()]
@@ -195,7 +197,7 @@ def _unit(
                 task.name if is_stored else None,
             ]
         )
-    runs: tuple[Run, ...] = (None,) if is_stored else (None, *problem.experiment.seeds)
+    runs: tuple[Run, ...] = (None, *problem.experiment.seeds) if has_seeds else (None,)
     return HeadUnit(key, number, representation, task, head, used, runs)
 
 

@@ -94,7 +94,7 @@ class Parts:
     def read_heads(self, unit: str, columns: list[str] | None = None) -> pa.Table:
         """Read all runs of a unit that has parts."""
         files = sorted(set(self.head_files(unit).values()))
-        return pa.concat_tables([parquet.read_table(path, columns=columns) for path in files])
+        return pa.concat_tables([_read(path, columns) for path in files])
 
     def has_choice(self, unit: str) -> bool:
         """Whether a unit has chosen among its candidates."""
@@ -106,7 +106,7 @@ class Parts:
 
     def read_choice(self, unit: str) -> pa.Table:
         """Read the candidates of a unit's search."""
-        return parquet.read_table(self._choice(unit))
+        return _read(self._choice(unit))
 
     def has_pairs(self, tile: str) -> bool:
         """Whether a tile has a valid part."""
@@ -118,7 +118,7 @@ class Parts:
 
     def read_pairs(self, tile: str) -> pa.Table:
         """Read the pairs of a tile."""
-        return parquet.read_table(self._pairs(tile))
+        return _read(self._pairs(tile))
 
     def failure(self, unit: str) -> dict[str, Any] | None:
         """What is recorded of a unit that failed."""
@@ -160,6 +160,12 @@ def _write(path: Path, table: pa.Table, unit: str, runs: str = "") -> None:
     metadata = {"unit": unit, "rows": str(table.num_rows), "runs": runs}
     with atomic(path) as temporary:
         parquet.write_table(table.replace_schema_metadata(metadata), temporary, compression="zstd")
+
+
+def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a part: a small file, which threads would only slow down."""
+    with parquet.ParquetFile(path) as file:
+        return file.read(columns=columns, use_threads=False)
 
 
 def _is_valid(path: Path, unit: str) -> bool:

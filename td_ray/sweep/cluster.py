@@ -9,6 +9,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +18,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from td_ray.errors import InputError, MachineError, RunError, WorkError
+from td_ray.features import Features
 from td_ray.plan import Block, Plan, Tile
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
@@ -24,8 +26,10 @@ from td_ray.sweep.cache_actor import FeatureCache, actor_name, listening
 from td_ray.sweep.progress import Reporter
 from td_ray.sweep.races import run_races
 from td_ray.sweep.trials import Work, run_trials
+from td_ray.tasks import DataSet
 
 TASKS_IN_FLIGHT_PER_CPU = 2
+MODELS_PER_TASK = 32
 SECONDS_TO_ANSWER = 5.0
 
 ENVIRONMENT = {
@@ -151,15 +155,40 @@ def _scratch(experiment: Experiment) -> Path:
     return experiment.output_path / f".tune-{uuid.uuid4().hex[:8]}"
 
 
-def _compare(tile: Tile, experiment: Experiment) -> str:
+def _compare(tile: Tile, experiment: Experiment, stage: str) -> str:
     """Compare a tile; returns the trouble that its machine had, if any."""
     from td_ray.pairs import run_tile
 
     try:
-        run_tile(tile, experiment.seeds, Parts(experiment.output_path))
+        run_tile(tile, _reader(stage, experiment.output_path, experiment.seeds))
     except OSError as error:
         return str(error)
     return ""
+
+
+@lru_cache(maxsize=1)
+def _reader(stage: str, output: Path, seeds: tuple[int, ...]) -> Any:
+    """What a worker process reads predictions with, as long as tiles of one stage come."""
+    from td_ray.pairs import Reader
+
+    return Reader(Parts(output), seeds)
+
+
+def _take(blocks: Sequence[Block], experiment: Experiment) -> tuple[int, int, str]:
+    """Take the predictions of models that have them: units finished, failed, and the trouble."""
+    from td_ray.engine import run_block
+
+    def no_features(key: str, data: DataSet) -> Features:
+        raise AssertionError(f"features {key} are asked for, and nothing is fitted")
+
+    parts, finished, failed = Parts(experiment.output_path), 0, 0
+    try:
+        for block in blocks:
+            done = run_block(block, experiment, parts, no_features)
+            finished, failed = finished + done[0], failed + done[1]
+    except (OSError, MachineError) as error:
+        return finished, failed, str(error)
+    return finished, failed, ""
 
 
 class OnRay:
@@ -198,19 +227,50 @@ class OnRay:
             run_races(Work(experiment, blocks), nodes, _scratch(experiment), reporter)
 
     def run_blocks(self, plan: Plan, blocks: Sequence[Block], reporter: Reporter) -> None:
-        """Fit the heads of blocks as trials of Ray Tune."""
+        """Fit heads as trials of Ray Tune; models that have their predictions come first."""
         experiment = plan.problem.experiment
-        self._prepare(experiment)
         reporter.stage("heads", sum(len(block.units) for block in blocks))
-        nodes = self._nodes_with_features(blocks, experiment.resources.cpus_per_trial)
+        stored = [block for block in blocks if block.units[0].is_stored]
+        fitted = [block for block in blocks if not block.units[0].is_stored]
+        if stored:
+            self._connect()
+            self._take_stored(stored, experiment, reporter)
+        if not fitted:
+            return
+        self._prepare(experiment)
+        nodes = self._nodes_with_features(fitted, experiment.resources.cpus_per_trial)
         with listening(list(self._caches.values()), reporter):
-            lost = run_trials(Work(experiment, blocks), nodes, _scratch(experiment), reporter)
-        parts = Parts(experiment.output_path)
+            lost = run_trials(Work(experiment, fitted), nodes, _scratch(experiment), reporter)
         for number, error in lost:
-            text = f"its process was lost too often: {error.strip().splitlines()[-1]}"
-            for unit in blocks[number].units:
-                if not parts.has_heads(str(unit.key), unit.runs):
-                    parts.write_failure(str(unit.key), "heads", WorkError(text))
+            self._give_up([fitted[number]], experiment, error)
+
+    def _take_stored(
+        self, blocks: Sequence[Block], experiment: Experiment, reporter: Reporter
+    ) -> None:
+        """Read predictions that are there: as tasks of many models, since nothing is fitted."""
+        chunks = [
+            blocks[start : start + MODELS_PER_TASK]
+            for start in range(0, len(blocks), MODELS_PER_TASK)
+        ]
+        troubles: list[str] = []
+
+        def ended(number: int, counts: tuple[int, int, str]) -> None:
+            finished, failed, trouble = counts
+            reporter.advance(finished, failed)
+            troubles.extend([trouble] if trouble else [])
+
+        for number, error in map_tasks(_take, [(chunk,) for chunk in chunks], ended, (experiment,)):
+            self._give_up(chunks[number], experiment, error)
+        if troubles:
+            raise MachineError(troubles[0])
+
+    def _give_up(self, blocks: Sequence[Block], experiment: Experiment, error: str) -> None:
+        """Write down the failure of units whose process was lost too often."""
+        parts = Parts(experiment.output_path)
+        text = f"its process was lost too often: {error.strip().splitlines()[-1]}"
+        for unit in (unit for block in blocks for unit in block.units):
+            if not parts.has_heads(str(unit.key), unit.runs):
+                parts.write_failure(str(unit.key), "heads", WorkError(text))
 
     def run_tiles(self, plan: Plan, tiles: Sequence[Tile], reporter: Reporter) -> None:
         """Compare the pairs of tiles as Ray tasks."""
@@ -222,8 +282,8 @@ class OnRay:
             reporter.advance()
             troubles.extend([trouble] if trouble else [])
 
-        arguments = [(tile,) for tile in tiles]
-        lost = map_tasks(_compare, arguments, ended, shared=(plan.problem.experiment,))
+        shared = (plan.problem.experiment, uuid.uuid4().hex)
+        lost = map_tasks(_compare, [(tile,) for tile in tiles], ended, shared)
         parts = Parts(plan.problem.experiment.output_path)
         for number, error in lost:
             parts.write_failure(tiles[number].key, "pairs", WorkError(error))

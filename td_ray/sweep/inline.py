@@ -8,7 +8,7 @@ import torch
 
 from td_ray.engine import open_from_store, run_block
 from td_ray.features import FeatureStore
-from td_ray.pairs import run_tile
+from td_ray.pairs import Reader, run_tile
 from td_ray.plan import Block, Plan, Tile
 from td_ray.results.parts import Parts
 from td_ray.scaled_features import OpenFeatures
@@ -48,8 +48,8 @@ class Inline:
     def run_tiles(self, plan: Plan, tiles: Sequence[Tile], reporter: Reporter) -> None:
         """Compare the pairs of tiles."""
         experiment = plan.problem.experiment
-        parts = Parts(experiment.output_path)
+        reader = Reader(Parts(experiment.output_path), experiment.seeds)
         reporter.stage("pairs", len(tiles))
         for tile in tiles:
-            run_tile(tile, experiment.seeds, parts)
+            run_tile(tile, reader)
             reporter.advance()

@@ -147,9 +147,23 @@ class PredictionSource(ModelSource):
         """No head is fitted, so the evaluated ones alone."""
         return task.evaluated_on
 
+    @property
+    def has_halves(self) -> bool:
+        """Whether there are outputs of heads that were fitted on the halves of each seed."""
+        return False
+
     @abstractmethod
-    def predictions(self, folder: Path, task: Task, data: DataSet) -> NDArray[Any]:
+    def predictions(
+        self, folder: Path, task: Task, data: DataSet, seed: int | None, half: str | None
+    ) -> NDArray[Any]:
         """Return (n_evaluation,) label codes or values in the row order of ``data``.
+
+        Args:
+            folder: where relative paths start.
+            task: that they are for.
+            data: whose evaluation split was predicted.
+            seed: of the halves; None for the full training split.
+            half: ``a`` or ``b``; None for the full training split.
 
         Raises:
             WorkError: outputs that do not fit the task.

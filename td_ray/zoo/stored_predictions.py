@@ -5,18 +5,22 @@
         path: outputs/*.parquet        # 'id' and one column per task
         tasks: [species]
 
-Under every head of a task such a model stands with the same predictions. It has no seeds, so
-its noise floor is null.
+Under every head of a task such a model stands with the same predictions. Without outputs for the
+seeds its noise floor is null. With ``halves: "{task}-{seed}{half}"`` the file also holds what heads
+that were fitted on complementary halves of the training split predict, in ``species-0a``,
+``species-0b`` and so on; the halves are the same for all models that are compared.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import field_validator
 
 from td_ray.errors import InputError, WorkError
 from td_ray.files import Digest, require_file
@@ -37,10 +41,25 @@ class StoredPredictions(FileEntry, PredictionSource):
         columns: ``{task: array or column}`` where the name is not the task's own.
         ids: a file of sample ids, or ``row-order``; by default ids are inside the file. They
             are those of the evaluation split, or of the whole data set.
+        halves: the arrays or columns of the heads fitted on halves, with ``{seed}``, ``{half}``
+            (a or b) and, where there are several tasks, ``{task}``.
     """
 
     columns: Mapping[str, str] = {}
     ids: str | None = None
+    halves: str | None = None
+
+    @field_validator("halves")
+    @classmethod
+    def _tells_them_apart(cls, value: str | None) -> str | None:
+        if value is not None and not ("{seed}" in value and "{half}" in value):
+            raise ValueError("'halves' needs {seed} and {half}, such as \"{task}-{seed}{half}\"")
+        return value
+
+    @property
+    def has_halves(self) -> bool:
+        """See ``PredictionSource``."""
+        return self.halves is not None
 
     def identity(self, folder: Path, data: str, layer: str, digest: Digest) -> Any:
         """The bytes of the file (and of the ids)."""
@@ -49,7 +68,7 @@ class StoredPredictions(FileEntry, PredictionSource):
         outputs = digest(self.file(folder, data))
         if outputs is None or (beside and ids is None):
             return None
-        return [outputs, ids, dict(self.columns)]
+        return [outputs, ids, dict(self.columns), self.halves]
 
     def check(self, folder: Path, data: DataSet, tasks: Sequence[str]) -> None:
         """The file is there, with a column for each task and the evaluation split's ids."""
@@ -59,10 +78,15 @@ class StoredPredictions(FileEntry, PredictionSource):
             arrays.require_column(path, key)
             self._order(path, folder, data, key)
 
-    def predictions(self, folder: Path, task: Task, data: DataSet) -> NDArray[Any]:
+    def predictions(
+        self, folder: Path, task: Task, data: DataSet, seed: int | None, half: str | None
+    ) -> NDArray[Any]:
         """Read the outputs for a task; see ``PredictionSource``."""
         path = self.file(folder, data.name)
         key = self.columns.get(task.name, task.name)
+        if seed is not None:
+            words = {"task": key, "seed": str(seed), "half": str(half)}
+            key = re.sub(r"\{(task|seed|half)\}", lambda word: words[word[1]], str(self.halves))
         try:
             order = self._order(path, folder, data, key)
             outputs = arrays.read_column(path, key)[order]

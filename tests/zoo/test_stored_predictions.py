@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
+from pydantic import ValidationError
 from small_data import dataset
 
 from td_ray.errors import InputError, WorkError
@@ -37,7 +38,7 @@ def model(folder: Path, **entry: Any) -> StoredPredictions:
 
 
 def predictions(folder: Path, task: Task, **entry: Any) -> list[Any]:
-    return list(model(folder, **entry).predictions(folder, task, DATA).tolist())
+    return list(model(folder, **entry).predictions(folder, task, DATA, None, None).tolist())
 
 
 def write(folder: Path, **columns: Any) -> None:
@@ -127,3 +128,20 @@ def test_identity(tmp_path: Path) -> None:
     assert identity(columns={"t": "s"}) != first
     write(tmp_path, id=["e", "f"], t=["v", "u"])
     assert identity() != first
+
+
+def test_halves_are_columns_of_their_own(tmp_path: Path) -> None:
+    columns: dict[str, Any] = {"id": ["e", "f"], "t": ["u", "v"]}
+    for seed, half, labels in ((0, "a", "vv"), (0, "b", "uv"), (7, "a", "vu"), (7, "b", "uu")):
+        columns[f"t/{seed}{half}"] = list(labels)
+    write(tmp_path, **columns)
+    found = model(tmp_path, halves="{task}/{seed}{half}")
+    assert found.has_halves
+    assert found.predictions(tmp_path, WORDS, DATA, None, None).tolist() == [0, 1]
+    assert found.predictions(tmp_path, WORDS, DATA, 0, "a").tolist() == [1, 1]
+    assert found.predictions(tmp_path, WORDS, DATA, 7, "b").tolist() == [0, 0]
+    with pytest.raises(WorkError, match=r"no column 't/1a'"):
+        found.predictions(tmp_path, WORDS, DATA, 1, "a")
+    assert not model(tmp_path).has_halves
+    with pytest.raises(ValidationError, match=r"'halves' needs \{seed\} and"):
+        model(tmp_path, halves="{task}-{seed}")

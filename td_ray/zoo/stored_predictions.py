@@ -108,17 +108,21 @@ class StoredPredictions(FileEntry, PredictionSource):
 
 def _labels(outputs: NDArray[Any], task: Task, path: Path) -> NDArray[np.int64]:
     try:
-        text = as_text(outputs)
+        if outputs.dtype.kind in "iub":  # numbers are told apart faster than words
+            numbers, positions = np.unique(outputs, return_inverse=True)
+            labels = as_text(numbers).tolist()
+        else:
+            text, positions = np.unique(as_text(outputs), return_inverse=True)
+            labels = text.tolist()
     except ValueError as error:
         raise WorkError(f"{path}: the outputs for task '{task.name}' {error}") from None
     codes = {name: code for code, name in enumerate(task.classes)}
-    found, positions = np.unique(text, return_inverse=True)
-    for label in found.tolist():
+    for label in labels:
         if label not in codes:
             raise WorkError(
                 f"{path}: '{label}' is no class of task '{task.name}': {closest(label, codes)}"
             )
-    return np.array([codes[label] for label in found.tolist()], dtype=np.int64)[positions]
+    return np.array([codes[label] for label in labels], dtype=np.int64)[positions]
 
 
 def _values(outputs: NDArray[Any], path: Path) -> NDArray[np.float64]:

@@ -137,6 +137,35 @@ def test_damage_is_found(folder: Path, name: str, change: str) -> None:
     assert td_ray(folder, "prefetch", "--check").exit_code == 0
 
 
+def test_a_truncated_packed_file_beside_a_whole_one_is_left_to_the_library(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert td_ray(folder, "prefetch").exit_code == 0
+    raw = folder / "data/FashionMNIST/raw"
+    packed = raw / "train-images-idx3-ubyte.gz"
+    packed.write_bytes(packed.read_bytes()[:-20])
+    plain = packed.with_suffix("").read_bytes()
+    (raw / "t10k-labels-idx1-ubyte").unlink()
+    (raw / "t10k-labels-idx1-ubyte.gz").unlink()
+    monkeypatch.setattr(datasets.FashionMNIST, "mirrors", ["http://127.0.0.1:9/"])  # nobody listens
+    assert td_ray(folder, "prefetch").exit_code == 1
+    assert packed.with_suffix("").read_bytes() == plain
+
+
+def test_files_that_are_packed_anew_are_right(folder: Path) -> None:
+    """Debian's package of FashionMNIST has other MD5 sums than the library's mirror."""
+    raw = folder / "data/FashionMNIST/raw"
+    raw.mkdir(parents=True)
+    for path in (folder / "served").iterdir():
+        content = gzip.decompress(path.read_bytes())
+        (raw / path.name).write_bytes(gzip.compress(content, compresslevel=1, mtime=1))
+        assert (raw / path.name).read_bytes() != path.read_bytes()
+        path.unlink()  # nothing can be fetched
+    checked = td_ray(folder, "prefetch", "--check")
+    assert (checked.exit_code, checked.output) == (0, "1 of 1 were there already\n")
+    assert td_ray(folder, "prefetch").exit_code == 0
+
+
 def test_the_librarys_own_integrity_check(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

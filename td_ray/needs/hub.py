@@ -67,7 +67,7 @@ class NeededSnapshot(Needed):
                 local_files_only=True,
             )
         except Exception as error:  # not there, not whole, or no name that the hub would take
-            return self.not_whole(one_line(error, 120) if self.place.is_dir() else "no such folder")
+            return self.not_whole(one_line(error, 250) if self.place.is_dir() else "no such folder")
         return None
 
     def not_whole(self, reason: str) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import inspect
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,24 +53,26 @@ class NeededImages(Needed):
         return None
 
     def damage(self) -> str | None:
-        """See ``Needed``; of packed files, whose MD5 sums opening does not look at."""
-        for name, md5 in getattr(self._class(), "resources", ()):
-            packed = self.place / name
-            if not packed.is_file():
-                continue  # the unpacked file was placed by hand
-            with packed.open("rb") as file:
-                if hashlib.file_digest(file, "md5").hexdigest() != md5:
-                    return f"{self.what}: the MD5 sum of {packed} is wrong; {_AGAIN}"
-            plain = packed.with_suffix("")
-            if plain.read_bytes() != gzip.decompress(packed.read_bytes()):
-                return f"{self.what}: {plain} is not what {packed.name} holds; {_AGAIN}"
+        """See ``Needed``; of idx files, of which the library looks at the sizes alone.
+
+        They are compared with the packed ones beside them, by the check sum that gzip keeps: the
+        library's MD5 sums are of its own packing, and files from elsewhere may be packed anew.
+        """
+        for packed in self._packed():
+            try:
+                if _differs(packed):
+                    plain = packed.with_suffix("")
+                    return f"{self.what}: {plain} is not what {packed.name} holds; {_AGAIN}"
+            except _BROKEN as error:
+                return f"{self.what}: {packed} is damaged ({one_line(error)}); {_AGAIN}"
         return None
 
     def fetch(self) -> None:
         """See ``Needed``; the library checks MD5 sums where it has them."""
-        # what is unpacked is not whole, and the library would keep it
-        for packed in self._packed():
-            packed.with_suffix("").unlink(missing_ok=True)
+        for packed in self._packed():  # the library would keep what is unpacked, broken or not
+            with suppress(*_BROKEN):
+                if _differs(packed):
+                    packed.with_suffix("").unlink(missing_ok=True)
         try:
             for part in self.parts:
                 self._opened(part, download=True)
@@ -92,7 +94,7 @@ class NeededImages(Needed):
             try:
                 with gzip.open(packed) as source, atomic(plain) as new, new.open("wb") as target:
                     shutil.copyfileobj(source, target)
-            except (OSError, EOFError, zlib.error) as error:
+            except _BROKEN as error:
                 raise OSError(f"cannot unpack {packed.name}: {one_line(error)}") from None
 
     def _packed(self) -> list[Path]:
@@ -150,7 +152,15 @@ class NeededImages(Needed):
         return fit[self.dataset]
 
 
+_BROKEN = (OSError, EOFError, zlib.error)
+"""What gzip raises of a damaged file."""
+
 _AGAIN = "delete both, and 'td-ray prefetch' fetches it again"
+
+
+def _differs(packed: Path) -> bool:
+    """Whether the file beside a packed one is not what that holds."""
+    return packed.with_suffix("").read_bytes() != gzip.decompress(packed.read_bytes())
 
 
 def _addresses(found: Any, most: int = 4) -> list[str]:

@@ -9,7 +9,8 @@
 
 Images are prepared as timm does in evaluation. The layer ``penultimate`` is what goes into the
 model's classifier. Pretrained weights lie in ``$TORCH_HOME/hub/checkpoints``, most of them as
-``<model>.safetensors``; ``td-ray prefetch`` downloads them there.
+``<model>.safetensors``; ``td-ray prefetch`` downloads them there. timm names no commit of them, so
+that what is downloaded later may be others: the identity of features covers the bytes.
 """
 
 from __future__ import annotations

@@ -40,9 +40,9 @@ def save_tokenizer(folder: Path, **special: Any) -> None:
 SMALL = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
-def save_bert(folder: Path) -> None:
+def save_bert(folder: Path, seed: int = 0) -> None:
     """An encoder of texts with its tokenizer."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     bert = transformers.BertConfig(
         **SMALL, intermediate_size=32, max_position_embeddings=24, initializer_range=0.5
     )

@@ -121,7 +121,7 @@ def test_planning_imports_neither_torch_nor_ray(command: list[str], tmp_path: Pa
         "    main()\n"
         "except SystemExit as end:\n"
         "    assert not end.code, end.code\n"
-        "heavy = {'torch', 'torchvision', 'ray', 'sklearn', 'plotly'} & set(sys.modules)\n"
+        "heavy = {'torch', 'torchvision', 'ray', 'numba', 'sklearn', 'plotly'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)

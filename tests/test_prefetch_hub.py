@@ -12,15 +12,13 @@ from pathlib import Path
 
 import pytest
 from small_hub import COMMIT, Hub, serving
+from small_transformers import WORDS, save_bert
 
 datasets = pytest.importorskip("datasets")
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-tokenizers = pytest.importorskip("tokenizers")
 
 MAIN = "from td_ray.cli import main; main()"
-
-WORDS = ["good", "fine", "bad", "poor", "film", "plot", "and"]
 
 EXPERIMENT = f"""
 models:
@@ -32,30 +30,9 @@ seeds: 1
 """
 
 
-def save_model(folder: Path, seed: int) -> None:
-    """A real transformer of a few units, and its tokenizer."""
-    torch.manual_seed(seed)
-    config = transformers.BertConfig(
-        vocab_size=16,
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=8,
-        max_position_embeddings=16,
-        initializer_range=0.5,
-    )
-    transformers.BertModel(config).save_pretrained(folder)
-    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="[UNK]", pad_token="[PAD]"
-    ).save_pretrained(folder)
-
-
 def save_reviews(folder: Path) -> None:
     for part, n in (("train", 40), ("test", 20)):
-        texts = [f"{WORDS[row % 4]} {WORDS[4 + row % 2]} and {WORDS[row % 3]}" for row in range(n)]
+        texts = [f"{WORDS[row % 4]} {WORDS[4 + row % 2]} {WORDS[row % 3]}" for row in range(n)]
         content = {"text": texts, "label": [int(row % 4 < 2) for row in range(n)]}
         path = folder / f"data/{part}-00000-of-00001.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,13 +44,13 @@ def save_reviews(folder: Path) -> None:
 def served(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Repositories as the hub has them: with weights for other frameworks beside."""
     root = tmp_path_factory.mktemp("served")
-    save_model(root / "small", 0)
+    save_bert(root / "small", 0)
     small = root / "small"
     for name in ("pytorch_model.bin", "model.onnx", "onnx/model.onnx", "1_Pooling/config.json"):
         (small / name).parent.mkdir(exist_ok=True)
         (small / name).write_bytes(b"{}" * 99)
     (small / "README.md").write_text("A model.")
-    save_model(root / "old", 1)
+    save_bert(root / "old", 1)
     weights = transformers.BertModel.from_pretrained(root / "old").state_dict()
     torch.save(weights, root / "old/pytorch_model.bin")
     (root / "old/model.safetensors").unlink()

@@ -29,9 +29,13 @@ def pack(codes: NDArray[np.integer]) -> Planes:
     rows, n = codes.shape
     planes = max(1, int(codes.max()).bit_length()) if codes.size else 1
     packed = np.zeros((rows, planes, 8 * -(-n // WORD)), dtype=np.uint8)
-    for plane in range(planes):
-        bits = (codes & codes.dtype.type(1 << plane)).astype(bool)
-        packed[:, plane, : -(-n // 8)] = np.packbits(bits, axis=1, bitorder="little")
+    for first in range(0, rows, ROWS_AT_ONCE):
+        here = slice(first, first + ROWS_AT_ONCE)
+        for plane in range(planes):
+            if plane % 8 == 0:  # numpy packs bytes several times faster than wider integers
+                octet = (codes[here] >> plane).astype(np.uint8)
+            bits = np.packbits(octet & np.uint8(1 << plane % 8), axis=1, bitorder="little")
+            packed[here, plane, : bits.shape[1]] = bits
     return packed.view(np.uint64)
 
 

@@ -54,18 +54,8 @@ class NeededSnapshot(Needed):
 
     def lack(self) -> str | None:
         """See ``Needed``; by the list of files that the library keeps when it downloads."""
-        from huggingface_hub import snapshot_download
-
-        allowed, ignored = self.patterns()
         try:
-            snapshot_download(
-                self.repository,
-                repo_type=self.kind,
-                revision=self.revision,
-                allow_patterns=allowed,
-                ignore_patterns=ignored,
-                local_files_only=True,
-            )
+            self._snapshot(*self.patterns(), offline=True)
         except Exception as error:  # not there, not whole, or no name that the hub would take
             return self.not_whole(one_line(error, 250) if self.place.is_dir() else "no such folder")
         return None
@@ -91,25 +81,33 @@ class NeededSnapshot(Needed):
 
     def fetch(self) -> None:
         """See ``Needed``; files that are there are not fetched again."""
-        from huggingface_hub import HfApi, snapshot_download
+        from huggingface_hub import HfApi
 
         try:
             names = HfApi().list_repo_files(
                 self.repository, repo_type=self.kind, revision=self.revision
             )
-            allowed, ignored = self.patterns_to_fetch(names)
-            snapshot_download(
-                self.repository,
-                repo_type=self.kind,
-                revision=self.revision,
-                allow_patterns=allowed,
-                ignore_patterns=ignored,
-            )
+            self._snapshot(*self.patterns_to_fetch(names), offline=False)
             lack = self.lack()
             if lack is not None:
                 raise OSError(lack)
         except Exception as error:  # of the network, the hub, the disk: each has kinds of its own
             raise self.failure(error, f"its files by hand in {self.place}") from None
+
+    def _snapshot(
+        self, allowed: list[str] | None, ignored: list[str] | None, *, offline: bool
+    ) -> None:
+        """Let the library find the files or download them; it raises what it likes."""
+        from huggingface_hub import snapshot_download
+
+        snapshot_download(
+            self.repository,
+            repo_type=self.kind,
+            revision=self.revision,
+            allow_patterns=allowed,
+            ignore_patterns=ignored,
+            local_files_only=offline,
+        )
 
 
 def _git_digest(path: Path) -> str:

@@ -17,13 +17,11 @@ was exported on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from td_ray.files import Digest, require_file
+from td_ray.files import Digest
 from td_ray.registry import MODEL_SOURCES
-from td_ray.tasks import DataSet
 from td_ray.zoo.graph_entry import GraphEntry
 
 if TYPE_CHECKING:
@@ -34,25 +32,15 @@ if TYPE_CHECKING:
 class ExportedPrograms(GraphEntry):
     """Files of programs."""
 
+    file_kind: ClassVar[str] = "exported program"
+
     def identity(self, folder: Path, data: str, layer: str, digest: Digest) -> Any:
         """The bytes of the program, and how images are prepared."""
         program = digest(self.file(folder, data))
         return None if program is None else [program, *self.image_identity()]
 
-    def check(self, folder: Path, data: DataSet, tasks: Sequence[str]) -> None:
-        """The file is there, and the data set has inputs."""
-        super().check(folder, data, tasks)
-        require_file(self.file(folder, data.name), "exported program")
-
-    def load(self, folder: Path, data: DataSet, layers: Sequence[str], device: str) -> Network:
-        """The program on the device."""
+    def network(self) -> type[Network]:
+        """See ``GraphEntry``."""
         from td_ray.zoo.exported_graph import ExportedNetwork
 
-        return ExportedNetwork(
-            self.file(folder, data.name),
-            layers,
-            images=self.image_options(),
-            device=device,
-            who=str(self.name),
-            pooling=self.pooling,
-        )
+        return ExportedNetwork

@@ -7,12 +7,20 @@ arrays as they are.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from td_ray.files import require_file
+from td_ray.tasks import DataSet
 from td_ray.zoo.file_entry import FileEntry
 from td_ray.zoo.source import NetworkSource
+
+if TYPE_CHECKING:
+    from td_ray.zoo.network import Network
 
 Pixels = Annotated[int, Field(gt=0)]
 PerChannel = float | tuple[float] | tuple[float, float, float]
@@ -30,6 +38,8 @@ class GraphEntry(FileEntry, NetworkSource):
 
     default_layer: ClassVar[str] = "penultimate"
     one_file_per_data_set: ClassVar[bool] = False
+    file_kind: ClassVar[str]
+    """What errors call its files."""
 
     size: Pixels | tuple[Pixels, Pixels] | None = None
     mean: PerChannel = 0.0
@@ -39,13 +49,32 @@ class GraphEntry(FileEntry, NetworkSource):
         """JSON that says how images are prepared."""
         return [self.size, _numbers(self.mean), _numbers(self.deviation)]
 
-    def image_options(self) -> dict[str, Any]:
-        """What ``td_ray.zoo.graph_inputs.GraphInputs`` takes."""
-        return {
+    def check(self, folder: Path, data: DataSet, tasks: Sequence[str]) -> None:
+        """The file is there, and the data set has inputs."""
+        super().check(folder, data, tasks)
+        require_file(self.file(folder, data.name), self.file_kind)
+
+    @abstractmethod
+    def network(self) -> type[Network]:
+        """The class that runs a graph; imported here, since it needs heavy libraries."""
+
+    def load(self, folder: Path, data: DataSet, layers: Sequence[str], device: str) -> Network:
+        """The graph on the device."""
+        images = {
             "size": (self.size, self.size) if isinstance(self.size, int) else self.size,
             "mean": _numbers(self.mean),
             "deviation": _numbers(self.deviation),
         }
+        build: Any = self.network()
+        network: Network = build(
+            self.file(folder, data.name),
+            layers,
+            images=images,
+            device=device,
+            who=str(self.name),
+            pooling=self.pooling,
+        )
+        return network
 
 
 def _numbers(value: float | tuple[float, ...]) -> list[float]:

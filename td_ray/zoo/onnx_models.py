@@ -15,11 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from td_ray.files import Digest, require_file
+from td_ray.files import Digest
 from td_ray.registry import MODEL_SOURCES
-from td_ray.tasks import DataSet
 from td_ray.zoo.graph_entry import GraphEntry
 from td_ray.zoo.libraries import require_library
 
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 @MODEL_SOURCES.register("onnx")
 class OnnxModels(GraphEntry):
     """Files of ONNX graphs."""
+
+    file_kind: ClassVar[str] = "ONNX graph"
 
     def expand(self, folder: Path, data: Sequence[str], cache: Path) -> list[Self]:
         """One model per file."""
@@ -44,23 +45,11 @@ class OnnxModels(GraphEntry):
             return None
         return [digests, *self.image_identity()]
 
-    def check(self, folder: Path, data: DataSet, tasks: Sequence[str]) -> None:
-        """The file is there, and the data set has inputs."""
-        super().check(folder, data, tasks)
-        require_file(self.file(folder, data.name), "ONNX graph")
-
-    def load(self, folder: Path, data: DataSet, layers: Sequence[str], device: str) -> Network:
-        """The graph in a session."""
+    def network(self) -> type[Network]:
+        """See ``GraphEntry``."""
         from td_ray.zoo.onnx_graph import OnnxNetwork
 
-        return OnnxNetwork(
-            self.file(folder, data.name),
-            layers,
-            images=self.image_options(),
-            device=device,
-            who=str(self.name),
-            pooling=self.pooling,
-        )
+        return OnnxNetwork
 
     def _files(self, folder: Path, data: str) -> list[Path]:
         path = self.file(folder, data)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from logistic_problems import assert_optimal, penalties, problem
+from wide_features import bytes_of_fit, write_features
 
 from td_ray.heads.curvature import principal_axes
 from td_ray.heads.logistic import LogisticHeads, fit_logistic
@@ -97,40 +96,23 @@ def test_without_room_for_the_axes_the_optimum_is_the_same(few: bool) -> None:
 @pytest.mark.parametrize(("n", "d", "heads"), [(60_000, 400, 8), (4000, 6000, 4)])
 def test_memory_stays_within_the_bound(tmp_path: Path, n: int, d: int, heads: int) -> None:
     """Peak of a process of its own, that fits heads of 5 classes in 64 MiB."""
-    path = tmp_path / "features.npy"
-    mapped = np.lib.format.open_memmap(path, "w+", np.float32, (n, d))
-    rng = np.random.default_rng(0)
-    for rows in np.array_split(np.arange(n), 20):
-        mapped[rows] = rng.standard_normal((len(rows), d), np.float32)
-    mapped.flush()
-    script = f"""
-import numpy as np, torch
+    write_features(tmp_path / "features.npy", n, d)
+    taken = bytes_of_fit(
+        tmp_path / "features.npy",
+        warm=f"""
 from td_ray.heads.logistic import fit_logistic
-from td_ray.heads.rows import ScaledRows
-from td_ray.heads.scaling import fit_scaling
-
-def peak():
-    lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
-    return int(lines["VmHWM"].split()[0]) * 1024
-
-torch.set_num_threads(1)
 codes, weights = torch.arange({n}) % 5, torch.ones({heads}, {n}, dtype=torch.float64)
 for shape in (400, 30), (30, 60):
     warm = torch.randn(shape), codes[:shape[0]], weights[:, :shape[0]]
-    fit_logistic(*warm, torch.ones({heads}), 5)
-raw = torch.from_numpy(np.load({str(path)!r}, mmap_mode="c"))
-features = ScaledRows(raw, None, fit_scaling(raw, "column"))
-open("/proc/self/clear_refs", "w").write("5")  # from here on; all of the map is resident already
-before = peak()
-heads = fit_logistic(features, codes, weights, torch.full(({heads},), 0.1), 5, memory_bytes=2**26)
-assert heads.converged.all()
-print(peak() - before - 8 * heads.weight.numel() - 2 * weights.nbytes)
-"""
-    # What is alive is measured, not the holes that the allocator leaves between large blocks.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**20)}
-    command = [sys.executable, "-c", script]
-    run = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    assert int(run.stdout) < 1.5 * 2**26  # a float32 copy of the features alone is beyond it
+    fit_logistic(*warm, torch.ones({heads}), 5)""",
+        given=f"l2 = torch.full(({heads},), 0.1)",
+        fit="""
+heads = fit_logistic(features, codes, weights, l2, 5, memory_bytes=2**26)
+assert heads.converged.all()""",
+        result="8 * heads.weight.numel() + 2 * weights.nbytes",
+        with_holes=False,
+    )
+    assert taken < 1.5 * 2**26  # a float32 copy of the features alone is beyond it
 
 
 def test_the_same_call_gives_the_same_bits() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from wide_features import bytes_of_fit, write_features
 
 from td_ray.errors import InputError
 from td_ray.heads.ridge import RidgeHeads, fit_ridge
@@ -312,36 +312,22 @@ def test_a_perfect_fit_has_no_negative_loss() -> None:
 @pytest.mark.parametrize(("n", "d"), [(60_000, 400), (600, 40_000)])
 def test_memory_stays_within_the_bound(tmp_path: Path, n: int, d: int) -> None:
     """Peak of a process of its own, that fits 2 weights, 3 penalties and 40 targets in 64 MiB."""
-    path = tmp_path / "features.npy"
-    mapped = np.lib.format.open_memmap(path, "w+", np.float32, (n, d))
-    rng = np.random.default_rng(0)
-    for rows in np.array_split(np.arange(n), 20):
-        mapped[rows] = rng.standard_normal((len(rows), d), np.float32)
-    mapped.flush()
-    script = f"""
-import numpy as np, torch
+    write_features(tmp_path / "features.npy", n, d)
+    taken = bytes_of_fit(
+        tmp_path / "features.npy",
+        warm="""
 from td_ray.heads.ridge import fit_ridge
-from td_ray.heads.rows import ScaledRows
-from td_ray.heads.scaling import fit_scaling
-
-def peak():
-    lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
-    return int(lines["VmHWM"].split()[0]) * 1024
-
-torch.set_num_threads(1)
 warm = torch.randn(400, 300), torch.randn(400, 3), torch.ones(1, 400), torch.ones(2)
 fit_ridge(*warm)
-fit_ridge(warm[0].T.contiguous(), warm[1][:300], warm[2][:, :300], warm[3])
-raw = torch.from_numpy(np.load({str(path)!r}, mmap_mode="c"))
-features = ScaledRows(raw, None, fit_scaling(raw, "column"))
+fit_ridge(warm[0].T.contiguous(), warm[1][:300], warm[2][:, :300], warm[3])""",
+        given=f"""
 targets, weights = torch.randn({n}, 40), torch.ones(2, {n})
-open("/proc/self/clear_refs", "w").write("5")  # from here on; all of the map is resident already
-before = peak()
-heads = fit_ridge(features, targets, weights, torch.tensor([0.1, 1.0, 10.0]), memory_bytes=2**26)
-print(peak() - before - 8 * heads.weight.numel())
-"""
-    run = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    assert int(run.stdout) < 1.5 * 2**26  # a float32 copy of the features alone is beyond it
+l2 = torch.tensor([0.1, 1.0, 10.0])""",
+        fit="heads = fit_ridge(features, targets, weights, l2, memory_bytes=2**26)",
+        result="8 * heads.weight.numel()",
+        with_holes=True,
+    )
+    assert taken < 1.5 * 2**26  # a float32 copy of the features alone is beyond it
 
 
 @pytest.mark.parametrize("l2", [0.0, 1e-3])

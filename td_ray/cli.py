@@ -119,10 +119,10 @@ def run(
 def status(experiment: ExperimentPath, overrides: Overrides = None, as_json: Json = False) -> None:
     """Show what is done, failed and missing, from the output folder; needs no cluster."""
     from td_ray.compact import failure_rows
-    from td_ray.plan import plan_tiles
     from td_ray.results.failures import grouped_failures
     from td_ray.results.parts import Parts
     from td_ray.terminal import failure_lines
+    from td_ray.tiles import plan_tiles
 
     loaded = Experiment.load(experiment, overrides or [])
     made = _plan(loaded)

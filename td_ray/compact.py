@@ -16,9 +16,10 @@ import pyarrow.compute as pc
 from pyarrow import parquet
 
 from td_ray.files import atomic
-from td_ray.plan import HeadUnit, Plan, Tile
+from td_ray.plan import HeadUnit, Plan
 from td_ray.results.parts import Parts
 from td_ray.results.schemas import FAILURES, TABLES
+from td_ray.tiles import Tile
 from td_ray.zoo import Representation
 
 
@@ -94,9 +95,9 @@ def _named_pairs(tile: Tile, numbered: dict[int, Representation], parts: Parts) 
         table = table.append_column(f"model_{side}", names)
         table = table.append_column(f"layer_{side}", layers)
     constants = {
-        "task": tile.task.name,
+        "task": tile.task,
         "data": tile.data,
-        "head": tile.head.name,
+        "head": tile.head,
         "measure": tile.measure,
     }
     for name, value in constants.items():
@@ -171,6 +172,6 @@ def failure_rows(plan: Plan, tiles: Sequence[Tile], parts: Parts) -> list[dict[s
     for tile in tiles:
         record = parts.failure(tile.key)
         if record is not None and not parts.has_pairs(tile.key):
-            what = {"task": tile.task.name, "head": tile.head.name, "unit": tile.key}
+            what = {"task": tile.task, "head": tile.head, "unit": tile.key}
             rows.append({"model": None, "layer": None, **what, **record})
     return rows

@@ -13,10 +13,11 @@ import numpy as np
 
 from td_ray.features import FeatureStore
 from td_ray.memory import default_memory
-from td_ray.plan import HeadUnit, Plan, plan_tiles
+from td_ray.plan import HeadUnit, Plan
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
 from td_ray.tasks import DataSet
+from td_ray.tiles import plan_tiles
 from td_ray.zoo import FeatureSource
 
 FLOPS_PER_SECOND = 8e9
@@ -77,7 +78,7 @@ def estimate(plan: Plan, parts: Parts) -> Estimate:
     searched = [unit for block in plan.searches for unit in block.units]
     pairs = count_pairs(plan)
     tiles = plan_tiles(plan, parts)
-    there = sum(len(tile.pairs) for tile in tiles if parts.has_pairs(tile.key))
+    there = sum(tile.n_pairs for tile in tiles if parts.has_pairs(tile.key))
     compared = 1 + 2 * len(experiment.seeds)
     seconds += (pairs - there) * compared * _examples(plan) / COMPARISONS_PER_SECOND
     return Estimate(

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from td_ray import inference
 from td_ray.errors import WorkError
 from td_ray.measures import distance_matrix
-from td_ray.plan import Member, Tile
 from td_ray.results.parts import Parts
 from td_ray.results.schemas import PAIR_PART
+from td_ray.tiles import Member, Tile
 
 NO_DIRECTION = "a head predicts a constant, which has no direction"
 NO_DIRECTION_HALF = "a head fitted on half the training split predicts a constant"
@@ -137,12 +137,8 @@ def _by_seed(members: list[list[NDArray[Any]]]) -> NDArray[Any]:
 
 
 def _table(tile: Tile, rows: Predictions, columns: Predictions) -> pa.Table:
-    kind = tile.task.spec.kind
-    distance = partial(distance_matrix, tile.measure, kind, distance=tile.task.spec.distance)
-    row_of = {member.number: place for place, member in enumerate(tile.rows)}
-    column_of = {member.number: place for place, member in enumerate(tile.columns)}
-    a = np.array([row_of[first] for first, _ in tile.pairs])
-    b = np.array([column_of[second] for _, second in tile.pairs])
+    distance = partial(distance_matrix, tile.measure, tile.kind, distance=tile.distance)
+    a, b = np.nonzero(tile.wanted)
     value = distance(rows.full, columns.full)[a, b]
     row_floors, column_floors = (_floors(side, tile, distance) for side in (rows, columns))
     tdx = _tdx(rows, columns, distance)
@@ -150,8 +146,8 @@ def _table(tile: Tile, rows: Predictions, columns: Predictions) -> pa.Table:
     both = rows.seeded[a] & columns.seeded[b]
     n_seeds = np.where(both, len(rows.half_a), 0)
     columns_of_table = {
-        "a": [first for first, _ in tile.pairs],
-        "b": [second for _, second in tile.pairs],
+        "a": np.array([member.number for member in tile.rows])[a],
+        "b": np.array([member.number for member in tile.columns])[b],
         "value": _nullable(value),
         "floor_a": _nullable(row_floors[a]),
         "floor_b": _nullable(column_floors[b]),
@@ -182,7 +178,7 @@ def _reasons(
 
 def _floors(predictions: Predictions, tile: Tile, distance: Distance) -> NDArray[np.float64]:
     """(M,) noise floors; NaN where there are no seeds."""
-    key = (tile.measure, tile.task.spec.distance)
+    key = (tile.measure, tile.distance)
     if key not in predictions.floors:
         floors = np.full(len(predictions.seeded), np.nan)
         if len(predictions.half_a):

@@ -84,32 +84,6 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Member:
-    """A row or column of a tile: a representation's number and its unit of heads."""
-
-    number: int
-    unit: str
-
-
-@dataclass(frozen=True)
-class Tile:
-    """Pairs between two ranges of representations, for one task, head, data set and measure.
-
-    Attributes:
-        pairs: the wanted (a, b) numbers with a < b.
-    """
-
-    key: str
-    task: Task
-    head: HeadKind
-    data: str
-    measure: str
-    rows: tuple[Member, ...]
-    columns: tuple[Member, ...]
-    pairs: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
 class Plan:
     """What an experiment needs, and how much of it is there.
 
@@ -238,64 +212,3 @@ def _passes(units: Iterable[HeadUnit]) -> dict[int, dict[str, Pass]]:
             keys = {**known.keys, unit.representation.layer: str(key)}
             passes[id(model)][name] = replace(known, keys=keys)
     return passes
-
-
-def plan_tiles(plan: Plan, parts: Parts) -> list[Tile]:
-    """Cut the wanted pairs of all finished units into tiles; those that are there included."""
-    size = plan.problem.experiment.resources.tile
-    tiles: list[Tile] = []
-    for (task, data, head), units in _comparable(plan, parts).items():
-        buckets: dict[int, list[HeadUnit]] = defaultdict(list)
-        for unit in sorted(units, key=lambda unit: unit.number):
-            buckets[unit.number // size].append(unit)
-        for low in sorted(buckets):
-            for high in sorted(bucket for bucket in buckets if bucket >= low):
-                tiles.extend(_tiles(plan, task, data, head, buckets[low], buckets[high]))
-    return tiles
-
-
-def _comparable(plan: Plan, parts: Parts) -> dict[tuple[str, str, str], list[HeadUnit]]:
-    groups: dict[tuple[str, str, str], list[HeadUnit]] = defaultdict(list)
-    for unit in plan.units:
-        if unit.key is not None and parts.has_heads(unit.key, unit.runs):
-            for data in unit.task.evaluation:
-                groups[unit.task.name, data, unit.head.name].append(unit)
-    return groups
-
-
-def _tiles(
-    plan: Plan,
-    task_name: str,
-    data: str,
-    head_name: str,
-    rows: list[HeadUnit],
-    columns: list[HeadUnit],
-) -> Iterable[Tile]:
-    wanted = plan.problem.wanted
-    pairs = tuple(
-        (row.number, column.number)
-        for row in rows
-        for column in columns
-        if row.number < column.number and wanted(row.representation, column.representation)
-    )
-    if not pairs:
-        return
-    task, head = rows[0].task, rows[0].head
-    for measure in plan.problem.experiment.measures:
-        members = [[(unit.number, unit.key) for unit in side] for side in (rows, columns)]
-        key = fingerprint(
-            [
-                versions.MEASURES,
-                measure,
-                task.spec.distance,
-                [task_name, data, head_name],
-                plan.problem.experiment.seeds,
-                members,
-                None if wanted.globs == "all" else pairs,
-            ]
-        )
-        yield Tile(key, task, head, data, measure, _members(rows), _members(columns), pairs)
-
-
-def _members(units: list[HeadUnit]) -> tuple[Member, ...]:
-    return tuple(Member(unit.number, str(unit.key)) for unit in units)

@@ -34,6 +34,7 @@ ROOMS = [
     "discrepancy",
     "results",
     "plan",
+    "tiles",
     "estimate",
     "scaled_features",
     "engine",

@@ -16,10 +16,11 @@ from small_zoo import (
     write_features,
 )
 
-from td_ray.plan import Plan, plan_tiles
+from td_ray.plan import Plan
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
 from td_ray.sweep import run
+from td_ray.tiles import plan_tiles
 
 
 def keys(plan: Plan) -> dict[tuple[str, str], str | None]:

@@ -13,12 +13,13 @@ from small_zoo import (
 
 from td_ray.estimate import count_pairs, describe
 from td_ray.files import DigestMemory
-from td_ray.plan import make_plan, plan_tiles
+from td_ray.plan import make_plan
 from td_ray.resolve import resolve
 from td_ray.results.manifest import read_manifest
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
 from td_ray.sweep import run
+from td_ray.tiles import plan_tiles
 
 
 def test_heads_grow_with_models_and_pairs_with_their_square(zoo: Path) -> None:

@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from td_ray.errors import InputError, MachineError, RunError, WorkError
 from td_ray.features import Features
-from td_ray.plan import Block, Plan, Tile
+from td_ray.plan import Block, Plan
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
 from td_ray.sweep.cache_actor import FeatureCache, actor_name, listening
@@ -27,6 +27,7 @@ from td_ray.sweep.progress import Reporter
 from td_ray.sweep.races import run_races
 from td_ray.sweep.trials import Work, run_trials
 from td_ray.tasks import DataSet
+from td_ray.tiles import Tile
 
 TASKS_IN_FLIGHT_PER_CPU = 2
 MODELS_PER_TASK = 32

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from td_ray.compact import compact
 from td_ray.errors import RunError
 from td_ray.files import DigestMemory, held
-from td_ray.plan import Block, Plan, Tile, make_plan, plan_tiles
+from td_ray.plan import Block, Plan, make_plan
 from td_ray.resolve import resolve
 from td_ray.results.manifest import read_manifest, write_manifest
 from td_ray.results.parts import Parts
@@ -17,6 +17,7 @@ from td_ray.results.tables import Results, open_results
 from td_ray.spec import Experiment
 from td_ray.sweep.progress import Quiet, Reporter
 from td_ray.tasks import Task
+from td_ray.tiles import Tile, plan_tiles
 
 Backend = Literal["ray", "inline"]
 

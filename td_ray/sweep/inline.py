@@ -9,12 +9,13 @@ import torch
 from td_ray.engine import open_from_store, run_block
 from td_ray.features import FeatureStore
 from td_ray.pairs import Reader, run_tile
-from td_ray.plan import Block, Plan, Tile
+from td_ray.plan import Block, Plan
 from td_ray.results.parts import Parts
 from td_ray.scaled_features import OpenFeatures
 from td_ray.search import search_block
 from td_ray.spec import Experiment
 from td_ray.sweep.progress import Reporter
+from td_ray.tiles import Tile
 
 Work = Callable[[Block, Experiment, Parts, OpenFeatures], tuple[int, int]]
 

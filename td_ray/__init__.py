@@ -21,7 +21,9 @@ if TYPE_CHECKING:
         transferred_discrepancy,
     )
     from td_ray.errors import InputError, PartialMatrixWarning, RunError, TdRayError, WorkError
+    from td_ray.results.mantel import compare_matrices
     from td_ray.results.tables import Results, open_results
+    from td_ray.results.td_matrix import TDMatrix, mean_matrix
     from td_ray.spec import Experiment
     from td_ray.sweep import run
 
@@ -31,8 +33,11 @@ __all__ = [
     "PartialMatrixWarning",
     "Results",
     "RunError",
+    "TDMatrix",
     "TdRayError",
     "WorkError",
+    "compare_matrices",
+    "mean_matrix",
     "open_results",
     "pairwise_disagreement",
     "pairwise_discrepancy",
@@ -43,6 +48,9 @@ __all__ = [
 _HOMES = {
     "Experiment": "td_ray.spec",
     "Results": "td_ray.results.tables",
+    "TDMatrix": "td_ray.results.td_matrix",
+    "compare_matrices": "td_ray.results.mantel",
+    "mean_matrix": "td_ray.results.td_matrix",
     "open_results": "td_ray.results.tables",
     "pairwise_disagreement": "td_ray.discrepancy",
     "pairwise_discrepancy": "td_ray.discrepancy",

@@ -145,7 +145,9 @@ def status(experiment: ExperimentPath, overrides: Overrides = None, as_json: Jso
 @app.command()
 def matrix(
     experiment: ExperimentPath,
-    task: Annotated[str, typer.Option(help="The task.")],
+    task: Annotated[
+        str | None, typer.Option(help="The task; needed where there are several.")
+    ] = None,
     measure: Annotated[str, typer.Option(help="The measure.")] = "td",
     head: Annotated[str | None, typer.Option(help="Where a task has several heads.")] = None,
     data: Annotated[str | None, typer.Option(help="Where several data sets are predicted.")] = None,
@@ -157,28 +159,32 @@ def matrix(
     """Print a matrix with the noise floor beside it."""
     from td_ray.terminal import matrix_text, prepare_file, write_text
 
-    results = _results(experiment)
+    found = _results(experiment).matrix(task, measure, head=head, data=data, value=value)
     if by is not None:
-        frame = results.by_group(task, by, measure, head=head, data=data, value=value)
+        frame = found.group_means(by)
     else:
         with warnings.catch_warnings():
             # the table's last line says it too
             warnings.simplefilter("ignore", category=PartialMatrixWarning)
-            frame = results.matrix(task, measure, head=head, data=data, value=value)
+            frame = found.to_pandas()
         missing = frame.attrs["missing"]
-        frame = frame.assign(floor=results.floors(task, measure, head=head, data=data))
+        frame = frame.assign(floor=found.floors)
         frame.attrs["missing"] = missing
     if format_ is Format.parquet and output is None:
         raise InputError("--format parquet writes a file; name it with --output")
     if output is not None:
         prepare_file(output)
     if format_ is Format.table:
-        write_text(matrix_text(frame, f"{measure} of task '{task}'", value), output)
+        write_text(matrix_text(frame, _title(measure, task), value), output)
     elif format_ is Format.csv:
         write_text(frame.to_csv(), output)
     else:
         frame.attrs.clear()
         frame.to_parquet(cast(Path, output))
+
+
+def _title(measure: str, task: str | None) -> str:
+    return measure if task is None else f"{measure} of task '{task}'"
 
 
 @app.command()
@@ -215,7 +221,7 @@ def demo(
         typer.echo(f"{strategy.name}: {strategy.description}")
     typer.echo()
     for task in results.tasks()["task"]:
-        frame = results.by_group(task, "strategy")
+        frame = results.matrix(task).group_means("strategy")
         typer.echo(matrix_text(frame, f"td of task '{task}' by training strategy", "value"))
     page = output / "report.html"
     write_report(results, page)

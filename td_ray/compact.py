@@ -1,60 +1,93 @@
 """From parts to the tables that people read.
 
 The tables are a view of the current experiment: parts of models that have left it stay on disk,
-and are not in the view. Each file is replaced atomically.
+and are not in the view. Each file is replaced atomically. Parts go through one after the other, so
+that the largest tables, predictions and pairs, are never in memory.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow import parquet
 
-from td_ray.files import atomic
+from td_ray.measures import SIMILAR, find_measure
 from td_ray.plan import HeadUnit, Plan
+from td_ray.results.pairs_table import Comparison
 from td_ray.results.parts import Parts
 from td_ray.results.schemas import FAILURES, TABLES
+from td_ray.results.writing import TableWriter, table_writer
 from td_ray.tiles import Tile
-from td_ray.zoo import Representation
 
 
 def compact(plan: Plan, tiles: Sequence[Tile], parts: Parts, output: Path) -> None:
     """Write all tables under ``output/results`` from the parts of a plan."""
-    numbered = {unit.number: unit.representation for unit in plan.units}
-    finished = [unit for unit in plan.units if parts.has_heads(str(unit.key), unit.runs)]
-    compared = [tile for tile in tiles if parts.has_pairs(tile.key)]
-    heads = _concat((_named_heads(unit, parts) for unit in finished), "heads")
+    _write_heads(plan, parts, output)
+    counts = _write_pairs(plan, tiles, parts, output)
+    failures = failure_rows(plan, tiles, parts)
     tables = {
-        "models": _models(plan),
-        "tasks": _tasks(plan),
+        "models": [_models(plan)],
+        "tasks": [_tasks(plan)],
         "samples": _samples(plan),
-        "heads": heads.select(TABLES["heads"].names),
         "searches": _searches(plan, parts),
-        "predictions": heads.select(TABLES["predictions"].names),
-        "pairs": _concat((_named_pairs(tile, numbered, parts) for tile in compared), "pairs"),
-        "failures": pa.Table.from_pylist(failure_rows(plan, tiles, parts), schema=FAILURES),
-        "timings": pa.Table.from_pylist(list(parts.timings()), schema=TABLES["timings"]),
+        "comparisons": [_comparisons(plan, counts)],
+        "failures": [pa.Table.from_pylist(failures, schema=FAILURES)],
+        "timings": [pa.Table.from_pylist(list(parts.timings()), schema=TABLES["timings"])],
     }
-    for name, table in tables.items():
-        with atomic(output / "results" / name / f"{name}.parquet") as temporary:
-            parquet.write_table(table.cast(TABLES[name]), temporary, compression="zstd")
+    for name, pieces in tables.items():
+        with _writer(output, name) as writer:
+            for piece in pieces:
+                writer.append(piece)
 
 
-def _concat(tables: Iterable[pa.Table], name: str) -> pa.Table:
-    found = list(tables)
-    if found:
-        return pa.concat_tables(found, promote_options="permissive")
-    names = dict.fromkeys([*TABLES[name], *(TABLES["predictions"] if name == "heads" else ())])
-    return pa.schema(list(names)).empty_table()
+def _writer(output: Path, name: str) -> AbstractContextManager[TableWriter]:
+    return table_writer(output / "results" / name / f"{name}.parquet", TABLES[name])
+
+
+def _write_heads(plan: Plan, parts: Parts, output: Path) -> None:
+    with _writer(output, "heads") as heads, _writer(output, "predictions") as predictions:
+        for unit in plan.units:
+            if parts.has_heads(str(unit.key), unit.runs):
+                named = _named_heads(unit, parts)
+                heads.append(named)
+                predictions.append(named)
+
+
+def _write_pairs(
+    plan: Plan, tiles: Sequence[Tile], parts: Parts, output: Path
+) -> dict[Comparison, tuple[int, int]]:
+    """The tiles of each comparison, one behind the other; how many pairs, and without a value."""
+    represented = {unit.number: unit.representation for unit in plan.units}
+    numbers = range(len(plan.manifest.representations))
+    items = [represented.get(number) for number in numbers]
+    names = {
+        "model": pa.array([item and item.model_name for item in items]).dictionary_encode(),
+        "layer": pa.array([item and item.layer for item in items]).dictionary_encode(),
+    }
+    by_comparison: dict[Comparison, list[Tile]] = defaultdict(list)
+    for tile in tiles:
+        by_comparison[Comparison(tile.task, tile.data, tile.head, tile.measure)].append(tile)
+    counts = {}
+    with _writer(output, "pairs") as writer:
+        for comparison, own in by_comparison.items():
+            rows = nulls = 0
+            for tile in own:
+                if parts.has_pairs(tile.key):
+                    table = parts.read_pairs(tile.key)
+                    rows, nulls = rows + table.num_rows, nulls + table["value"].null_count
+                    writer.append(_named_pairs(table, comparison, names))
+            counts[comparison] = rows, nulls
+    return counts
 
 
 def _constant(value: str | None, rows: int) -> pa.Array:
-    return pa.repeat(pa.scalar(value, pa.string()), rows)
+    return pa.repeat(pa.scalar(value, pa.string()), rows).dictionary_encode()
 
 
 def _named_heads(unit: HeadUnit, parts: Parts) -> pa.Table:
@@ -79,30 +112,56 @@ def _with_names(table: pa.Table, unit: HeadUnit) -> pa.Table:
     return table
 
 
-def _searches(plan: Plan, parts: Parts) -> pa.Table:
+def _searches(plan: Plan, parts: Parts) -> Iterable[pa.Table]:
     """The candidates of all units that have chosen."""
-    units = [unit for unit in plan.units if unit.is_searched and parts.has_choice(str(unit.key))]
-    named = (_with_names(parts.read_choice(str(unit.key)), unit) for unit in units)
-    return _concat((table.select(TABLES["searches"].names) for table in named), "searches")
+    for unit in plan.units:
+        if unit.is_searched and parts.has_choice(str(unit.key)):
+            yield _with_names(parts.read_choice(str(unit.key)), unit)
 
 
-def _named_pairs(tile: Tile, numbered: dict[int, Representation], parts: Parts) -> pa.Table:
-    table = parts.read_pairs(tile.key)
+def _named_pairs(
+    table: pa.Table, comparison: Comparison, names: Mapping[str, pa.DictionaryArray]
+) -> pa.Table:
     for side in "ab":
-        items = [numbered[number] for number in table[side].to_pylist()]
-        names = pa.array([item.model_name for item in items])
-        layers = pa.array([item.layer for item in items])
-        table = table.append_column(f"model_{side}", names)
-        table = table.append_column(f"layer_{side}", layers)
-    constants = {
-        "task": tile.task,
-        "data": tile.data,
-        "head": tile.head,
-        "measure": tile.measure,
-    }
-    for name, value in constants.items():
+        number = table[side].combine_chunks()
+        table = table.append_column(f"number_{side}", number)
+        for name, values in names.items():
+            table = table.append_column(f"{name}_{side}", values.take(number))
+    for name, value in comparison._asdict().items():
         table = table.append_column(name, _constant(value, table.num_rows))
-    return table.select(TABLES["pairs"].names)
+    return table
+
+
+def _comparisons(plan: Plan, counts: Mapping[Comparison, tuple[int, int]]) -> pa.Table:
+    """All that the plan compares, those without a pair included."""
+    specs = {task.name: task.spec for task in plan.problem.tasks}
+    asked = {
+        Comparison(unit.task.name, data, unit.head.name, measure): None
+        for unit in plan.units
+        for data in unit.task.evaluation
+        for measure in plan.problem.experiment.measures
+    }
+    rows = []
+    for comparison in asked:
+        measure = find_measure(comparison.measure)
+        spec = specs[str(comparison.task)]
+        form = measure.form(spec.kind, spec.distance)
+        pairs, without = counts.get(comparison, (0, 0))
+        rows.append(
+            {
+                **comparison._asdict(),
+                "low": form.range[0],
+                "high": form.range[1],
+                "is_similarity": measure.direction == SIMILAR,
+                "is_squared": form.squared,
+                "is_symmetric": measure.is_symmetric,
+                "itself": measure.itself,
+                "source": measure.source,
+                "pairs": pairs,
+                "without_value": without,
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=TABLES["comparisons"])
 
 
 def _models(plan: Plan) -> pa.Table:
@@ -141,23 +200,19 @@ def _tasks(plan: Plan) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=TABLES["tasks"])
 
 
-def _samples(plan: Plan) -> pa.Table:
+def _samples(plan: Plan) -> Iterable[pa.Table]:
     """The samples of each evaluation split, and of each part of one that a task predicts."""
-    tables: dict[tuple[str, str], pa.Table] = {}
+    seen: set[tuple[str, str]] = set()
     for task in plan.problem.tasks:
         for name in task.evaluation:
             digest = task.evaluation_digest(name)
-            if (name, digest) in tables:
+            if (name, digest) in seen:
                 continue
+            seen.add((name, digest))
             ids = task.evaluation_ids(name).tolist()
-            columns = {
-                "data": _constant(name, len(ids)),
-                "ids_digest": _constant(digest, len(ids)),
-                "position": list(range(len(ids))),
-                "id": ids,
-            }
-            tables[name, digest] = pa.Table.from_pydict(columns, schema=TABLES["samples"])
-    return pa.concat_tables(tables.values())
+            place = {"data": [name] * len(ids), "ids_digest": [digest] * len(ids)}
+            columns = {**place, "position": list(range(len(ids))), "id": ids}
+            yield pa.Table.from_pydict(columns, schema=TABLES["samples"])
 
 
 def failure_rows(plan: Plan, tiles: Sequence[Tile], parts: Parts) -> list[dict[str, Any]]:

@@ -69,6 +69,9 @@ class Zoo:
         heads = [row for place in places for row in self._heads(*place, draw)]
         tables["heads"] = _table("heads", heads)
         tables["pairs"] = pa.concat_tables([self._pairs(*place, draw) for place in places])
+        tables["comparisons"] = _table(
+            "comparisons", [self._comparison(*place) for *place, _ in places]
+        )
         tables["failures"] = _table("failures", self._failures())
         for name, table in tables.items():
             path = folder / "results" / name / f"{name}.parquet"
@@ -177,6 +180,8 @@ class Zoo:
         columns_of = {
             **{name: [text] * len(kept) for name, text in texts.items()},
             **{name: pa.array(each, mask=np.isnan(each)) for name, each in numbers.items()},
+            "number_a": a,
+            "number_b": b,
             "model_a": list(names[a]),
             "model_b": list(names[b]),
             "layer_a": ["layer"] * len(kept),
@@ -188,6 +193,23 @@ class Zoo:
         schema = TABLES["pairs"]
         empty = {name: pa.nulls(len(kept), schema.field(name).type) for name in schema.names}
         return pa.table({**empty, **columns_of}, schema=schema)
+
+    def _comparison(self, task: str, data: str, head: str) -> dict[str, Any]:
+        return {
+            "task": task,
+            "data": data,
+            "head": head,
+            "measure": "td",
+            "low": 0.0,
+            "high": 1.0 if self.kind == "classification" else 4.0,
+            "is_similarity": False,
+            "is_squared": False,
+            "is_symmetric": True,
+            "itself": 0.0,
+            "source": "",
+            "pairs": 0,
+            "without_value": 0,
+        }
 
     def _failures(self) -> list[dict[str, Any]]:
         return [

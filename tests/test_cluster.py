@@ -40,7 +40,7 @@ try:
         assert len(ray.nodes()) == 2
         results = run(Experiment.load("experiment.yaml"))
         assert results.failures().empty, results.failures().to_dict("records")
-        assert results.matrix("digit").attrs["missing"] == 0
+        assert results.matrix("digit").to_pandas().attrs["missing"] == 0
         again = run(Experiment.load("experiment.yaml", ["seeds=4", "output=more"]))
         assert len(again.heads()) == 8 * 9
 finally:

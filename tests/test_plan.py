@@ -73,7 +73,7 @@ def test_equal_models_are_fitted_once(zoo: Path) -> None:
     assert len(plan.units) == 5 * 2
     assert sum(len(block.units) for block in plan.blocks) == 4 * 2
     results = run(experiment(zoo), backend="inline")
-    assert results.matrix("species").loc["net-0", "twin-0"] == 0
+    assert results.matrix("species").to_pandas().loc["net-0", "twin-0"] == 0
 
 
 def test_large_files_that_were_never_read_are_unknown_to_a_plan(

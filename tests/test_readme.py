@@ -43,7 +43,7 @@ def test_a_zoo_of_ones_own(folder: Path) -> None:
     assert yaml is not None
     assert len(yaml[1].splitlines()) <= 10
     results = open_results(folder / "my-zoo")
-    assert len(results.matrix("digit")) == 15
+    assert len(results.matrix("digit").to_pandas()) == 15
     assert (folder / "my-zoo/report.html").is_file()
 
 
@@ -66,7 +66,7 @@ def test_the_printed_matrix_is_the_demos(demo: Results) -> None:
     printed = README.split("td of task 'digit'\n")[1].split("```")[0].splitlines()
     names = printed[0].split()
     rows = [line.split() for line in printed[1:] if line]
-    table = demo.by_group("digit", "strategy")
+    table = demo.matrix("digit").group_means("strategy")
     assert [row[0] for row in rows] == list(table.index)
     np.testing.assert_allclose(
         np.array([row[1:] for row in rows], dtype=float), table[names], atol=0.01
@@ -78,7 +78,7 @@ def test_the_printed_matrix_is_the_demos(demo: Results) -> None:
 
 def test_the_claim_about_the_slant(demo: Results) -> None:
     """Better strategies do not agree more there, and the README says so."""
-    slant = demo.by_group("slant", "strategy")
+    slant = demo.matrix("slant").group_means("strategy")
     assert slant.loc["augmentation", "augmentation"] > slant.loc["plain", "plain"]
 
 

@@ -128,7 +128,7 @@ def test_discrepancy_of_two_real_encoders_is_that_of_a_script(zoo: Path) -> None
     )
     results = run(wanted, backend="inline")
     assert results.failures().empty
-    found = float(results.matrix("garment").loc["efficientnet", "mobilenet"])
+    found = float(results.matrix("garment").to_pandas().loc["efficientnet", "mobilenet"])
     one, other = (predictions_by_hand(zoo, name) for name in ENCODERS)
     by_hand = float((one != other).mean())
     assert 0.02 < by_hand < 0.5

@@ -86,8 +86,8 @@ def test_the_demo_as_a_job(
     ran = td_ray(head, "run", "jobs/demo.yaml", "--address", address, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     sent = open_results(tmp_path / "td-ray-demo/job")
-    here = demo.matrix("digit")
-    assert (sent.matrix("digit") == here).all(axis=None)
+    here = demo.matrix("digit").to_pandas()
+    assert (sent.matrix("digit").to_pandas() == here).all(axis=None)
 
 
 def test_a_zoo_of_checkpoints_as_a_job(head: dict[str, str], tmp_path: Path) -> None:

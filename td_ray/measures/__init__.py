@@ -22,7 +22,9 @@ from td_ray.measures.regression import DISTANCES, has_direction, value_distance
 from td_ray.registry import MEASURES, closest
 
 __all__ = [
+    "DIFFERENT",
     "DISTANCES",
+    "SIMILAR",
     "Form",
     "Measure",
     "disagreement",
@@ -32,6 +34,7 @@ __all__ = [
     "value_distance",
 ]
 
+DIFFERENT, SIMILAR = "higher is more different", "higher is more similar"
 CLASSIFICATION, REGRESSION = "classification", "regression"
 Matrix = NDArray[Any]
 
@@ -59,15 +62,19 @@ class Measure:
 
     Attributes:
         name: under which it is registered.
-        direction: "higher is more different" or "higher is more similar".
+        direction: `DIFFERENT` or `SIMILAR`.
         source: of its formula.
         forms: by the name of the distance.
+        itself: its value between equal predictions; None where that depends on them.
+        is_symmetric: whether (a, b) and (b, a) have one value.
     """
 
     name: str
     direction: str
     source: str
     forms: Mapping[str, Form]
+    itself: float | None = 0.0
+    is_symmetric: bool = True
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -128,7 +135,7 @@ def distance_matrix(
 MEASURES.register("td")(
     Measure(
         name="td",
-        direction="higher is more different",
+        direction=DIFFERENT,
         source="Feng, Zhai, He, Wang, Dong 2020, arXiv 2007.12446",
         forms={
             "disagreement": Form(CLASSIFICATION, (0.0, 1.0), False, disagreement),

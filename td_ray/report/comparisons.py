@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,11 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from td_ray.errors import PartialMatrixWarning
-from td_ray.report.grouping import Grouping, group, grouping_keys, shown_names
+from td_ray.report.grouping import Grouping, group, grouping_keys
 from td_ray.report.lines import Line, lines_of, span, spread
-from td_ray.results.matrix import cluster_order, family_means, floors, labels, to_matrix
+from td_ray.results.names import labels, names_of
+from td_ray.results.pairs_table import VALUES, Gathered, gathered_mean
+from td_ray.results.pairs_table import Comparison as Key
 from td_ray.results.tables import Results
+from td_ray.results.td_matrix import TDMatrix
 
 MEASURE = "td"
 
@@ -86,90 +87,92 @@ def comparisons(results: Results) -> Iterator[Comparison]:
 
     They come one by one, because the matrices of many large ones would not fit in memory.
     """
-    heads = results.heads()
-    pairs = results.pairs()
-    pairs = pairs[pairs["measure"] == MEASURE]
-    tables = {"heads": heads[heads["seed"].isna()], "pairs": pairs, "failures": results.failures()}
+    heads, failures, known = results.heads(), results.failures(), results.comparisons()
+    heads = heads[heads["seed"].isna()]
+    known = known[known["measure"] == MEASURE]
     number = 0
     for line in lines_of(results):
         own = set(line.tasks["task"])
-        of_line = {name: table[table["task"].isin(own)] for name, table in tables.items()}
-        names = pd.concat([table["head"] for table in of_line.values()]).dropna()
-        taking = results.models_on(line.name)
-        keys = grouping_keys(taking)
+        of_line = known[known["task"].isin(own)]
+        keys = grouping_keys(results.models_on(line.name))
         for data in line.evaluated_on:
-            for head in dict.fromkeys(names):
+            for head in dict.fromkeys(of_line["head"]):
                 number += 1
-                chosen = {
-                    name: table[table["head"] == head]
-                    if name == "failures"  # which cost every data set
-                    else table[(table["head"] == head) & (table["data"] == data)]
-                    for name, table in of_line.items()
-                }
-                yield _comparison(number, line, data, head, taking, keys, **chosen)
+                chosen = (heads["head"] == head) & (heads["data"] == data)
+                yield _comparison(
+                    results,
+                    (number, line, data, head),
+                    keys,
+                    heads[chosen & heads["task"].isin(own)],
+                    # a failure costs every data set
+                    failures[failures["task"].isin(own) & (failures["head"] == head)],
+                )
 
 
 def _comparison(
-    number: int,
-    line: Line,
-    data: str,
-    head: str,
-    models: pd.DataFrame,
+    results: Results,
+    place: tuple[int, Line, str, str],
     keys: list[str],
     heads: pd.DataFrame,
-    pairs: pd.DataFrame,
     failures: pd.DataFrame,
 ) -> Comparison:
-    n_examples = span(pairs["n_examples"]) if len(pairs) else ""
-    each_task = spread(line, pairs, heads) if line.is_family else None
+    _, line, data, head = place
+    members = results.members(line.name, MEASURE, head, data)
+    models = results.models_of(members)
     if line.is_family:
-        pairs = family_means(pairs, line.name, len(line.tasks))
+        each_task: list[dict[str, Any]] = []
+        found = gathered_mean(
+            _noting(results.gather_each(members, models), each_task, len(members))
+        )
+        spread_of_tasks = spread(line, each_task, heads)
+    else:
+        found, spread_of_tasks = results.gather(members, models), None
+    matrices = {name: results.to_matrix(members[0], models, found, name) for name in VALUES}
+    td = matrices["value"]
+    order = td.clustering_order()
     scores = _scores(heads, models, len(line.tasks))
+    sizes = pd.Series(found.n_examples or (), dtype=int)
     return Comparison(
-        number,
-        line,
-        data,
-        head,
-        n_examples=n_examples,
-        n_seeds=int(pairs["n_seeds"].max()) if len(pairs) else 0,
-        **_matrices(pairs, models),
-        missing=_missing(pairs, models, failures),
+        *place,
+        n_examples=span(sizes) if len(sizes) else "",
+        n_seeds=found.n_seeds,
+        td=_frame(td.take(order)),
+        tdx=_frame(matrices["tdx"].take(order)),
+        excess=_frame(matrices["excess"].take(order)),
+        floors=pd.Series(td.floors, index=td.names, name="floor").iloc[order],
+        missing=_missing(found, models, failures),
         scores=scores,
-        groupings=[group(key, pairs, models, scores) for key in keys if len(pairs)],
-        spread=each_task,
+        groupings=[group(key, td, scores) for key in keys if found.listed.any()],
+        spread=spread_of_tasks,
     )
 
 
-def _matrices(pairs: pd.DataFrame, models: pd.DataFrame) -> dict[str, Any]:
-    with warnings.catch_warnings():
-        # What is missing is counted and said on the page.
-        warnings.simplefilter("ignore", PartialMatrixWarning)
-        td, tdx, excess = (to_matrix(pairs, models, value) for value in ("value", "tdx", "excess"))
-    order: Any = np.arange(len(td))
-    if not np.isnan(above_diagonal(td)).all():
-        order = cluster_order(td)
-    found = {"td": td, "tdx": tdx, "excess": excess}
-    ordered: dict[str, Any] = {name: frame.iloc[order, order] for name, frame in found.items()}
-    return ordered | {"floors": floors(pairs, models).iloc[order]}
+def _noting(
+    each: Iterator[tuple[Key, Gathered]], noted: list[dict[str, Any]], n_tasks: int
+) -> Iterator[tuple[float, Gathered]]:
+    """Equal shares of the tasks, with the mean td and floor of each noted on the way."""
+    for member, found in each:
+        td = pd.Series(found.values["value"][np.triu_indices(len(found.floors), 1)])
+        floor = pd.Series(found.floors).mean()
+        noted.append({"task": member.task, "td": td.mean(), "floor": floor})
+        yield 1 / n_tasks, found
 
 
-def _missing(pairs: pd.DataFrame, models: pd.DataFrame, failures: pd.DataFrame) -> dict[str, int]:
+def _frame(matrix: TDMatrix) -> pd.DataFrame:
+    """Without the warning of ``to_pandas``: what is missing is counted and said on the page."""
+    return pd.DataFrame(matrix.values, index=matrix.names, columns=matrix.names)
+
+
+def _missing(found: Gathered, models: pd.DataFrame, failures: pd.DataFrame) -> dict[str, int]:
     """Reasons why pairs have no value, with their numbers, most frequent first."""
-    without = pairs[pairs["value"].isna()]
-    reasons = without["reason"].fillna("null, and no reason was recorded").value_counts()
-    failed = set(labels(failures)) & set(labels(models))
-    sides = [labels(pairs, f"model_{side}", f"layer_{side}").isin(failed) for side in "ab"]
-    among_all, among_whole = (_pairs_of(n) for n in (len(models), len(models) - len(failed)))
-    by_failure = among_all - among_whole - int((sides[0] | sides[1]).sum())
-    absent = among_all - len(pairs)
-    counts = {str(reason): int(count) for reason, count in reasons.items()}
+    failed = labels(models).isin(set(labels(failures))).to_numpy()
+    above = np.triu(np.ones(found.listed.shape, dtype=np.bool_), 1)
+    absent = above & ~found.listed
+    by_failure = int((absent & (failed[:, None] | failed[None, :])).sum())
+    counts = dict(found.reasons.most_common())
     counts["a head or the features of one of the two failed"] = by_failure
-    counts["not asked for, or not computed yet"] = absent - by_failure
+    counts["not asked for, or not computed yet"] = int(absent.sum()) - by_failure
     return {reason: count for reason, count in counts.items() if count}
-
-
-def _pairs_of(n: int) -> int:
-    return n * (n - 1) // 2
 
 
 def _scores(heads: pd.DataFrame, models: pd.DataFrame, n_tasks: int) -> pd.Series[float]:
@@ -177,4 +180,4 @@ def _scores(heads: pd.DataFrame, models: pd.DataFrame, n_tasks: int) -> pd.Serie
     grouped = heads["score"].astype(float).groupby(labels(heads))
     values = grouped.mean().where(grouped.count() == n_tasks)
     scores = labels(models).map(values).astype(float)
-    return scores.set_axis(shown_names(models))
+    return scores.set_axis(names_of(models))

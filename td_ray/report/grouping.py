@@ -9,11 +9,12 @@ unless nothing else is left: a seed is what differs within a group, not what a g
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from td_ray.results.matrix import group_means, labels, short_names
+from td_ray.results.names import group_names
+from td_ray.results.td_matrix import TDMatrix
 
 MOST_GROUPS = 12
 _NOT_METADATA = ("tasks", "model", "number", "source")
@@ -60,7 +61,7 @@ def grouping_keys(models: pd.DataFrame) -> list[str]:
     for key in models.columns:
         if key in _NOT_METADATA:
             continue
-        values = group_names(models[key])
+        values = pd.Series(group_names(models[key]))
         if not 2 <= values.nunique() <= min(MOST_GROUPS, len(values) - 1):
             continue
         chosen.setdefault(tuple(pd.factorize(values)[0]), str(key))
@@ -68,39 +69,17 @@ def grouping_keys(models: pd.DataFrame) -> list[str]:
     return [key for key in keys if not _numbers_replicates(key)] or keys
 
 
-def group_names(values: pd.Series[Any]) -> pd.Series[str]:
-    """The name of each representation's group; whole numbers lose the ``.0`` that gaps add."""
-
-    def name(value: Any) -> str:
-        if pd.isna(value):
-            return "(none)"
-        if isinstance(value, float) and value.is_integer():
-            return str(int(value))
-        # The table of means has a column of that name, which is not a group.
-        return "floor (group)" if value == "floor" else str(value)
-
-    return values.map(name).astype(str)
-
-
 def _numbers_replicates(key: str) -> bool:
     return key.lower() == "seed" or key.lower().endswith("_seed")
 
 
-def shown_names(models: pd.DataFrame) -> list[str]:
-    """The name of each representation as the page shows it."""
-    return [str(name) for name in labels(models).map(short_names(models))]
-
-
-def group(
-    key: str, pairs: pd.DataFrame, models: pd.DataFrame, scores: pd.Series[float]
-) -> Grouping:
+def group(key: str, td: TDMatrix, scores: pd.Series[float]) -> Grouping:
     """Group one comparison; ``scores`` are in the order of the models."""
-    named = models.copy()
-    named[key] = group_names(models[key])
-    means = group_means(pairs, named, key)
+    groups = td.groups(key)
+    means = td.group_means(key)
     return Grouping(
         key,
         means,
-        scores.groupby(named[key].to_numpy()).mean().reindex(means.index),
-        named[key].value_counts().reindex(means.index),
+        scores.groupby(np.array(groups, dtype=object)).mean().reindex(means.index),
+        pd.Series(groups).value_counts().reindex(means.index),
     )

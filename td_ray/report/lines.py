@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from td_ray.report.units import Unit, score_unit, unit_of
-from td_ray.results.matrix import labels
 from td_ray.results.tables import Results
 
 
@@ -94,32 +94,18 @@ def counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def spread(line: Line, pairs: pd.DataFrame, heads: pd.DataFrame) -> pd.DataFrame:
+def spread(line: Line, each_task: list[dict[str, Any]], heads: pd.DataFrame) -> pd.DataFrame:
     """What the tasks of a family have in common, and what not.
 
     Args:
-        pairs: of all tasks, with one measure, head and data set.
-        heads: those on the full training split, likewise.
+        each_task: name, mean ``td`` over pairs and mean ``floor`` over representations of each.
+        heads: those on the full training split, of one head and data set.
 
     Returns:
-        Mean ``td`` (over pairs), ``floor`` and ``score`` (over representations) of each task, by
-        its name; NaN where there is none. Sorted by td.
+        Mean ``td``, ``floor`` and ``score`` (over representations) of each task, by its name; NaN
+        where there is none. Sorted by td.
     """
-    sides = [
-        pd.DataFrame(
-            {
-                "task": pairs["task"],
-                "name": labels(pairs, f"model_{side}", f"layer_{side}"),
-                "floor": pairs[f"floor_{side}"].astype(float),
-            }
-        )
-        for side in "ab"
-    ]
-    floors = pd.concat(sides).drop_duplicates(["task", "name"])
-    means = {
-        "td": pairs["value"].astype(float).groupby(pairs["task"]).mean(),
-        "floor": floors.groupby("task")["floor"].mean(),
-        "score": heads["score"].astype(float).groupby(heads["task"]).mean(),
-    }
-    found = pd.DataFrame(means, index=pd.Index(line.tasks["task"], name="task"))
+    means = pd.DataFrame(each_task).set_index("task")
+    score = heads["score"].astype(float).groupby(heads["task"]).mean()
+    found = means.assign(score=score).reindex(pd.Index(line.tasks["task"], name="task"))
     return found.sort_values("td", kind="stable")

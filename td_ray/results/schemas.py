@@ -124,16 +124,23 @@ _PAIR_VALUES = [
     pa.field("reason", pa.string()),  # why a value is null
 ]
 
+PAIRS_KEY = [
+    pa.field("task", pa.string()),  # null for measures of features
+    pa.field("data", _NAME, nullable=False),
+    pa.field("head", pa.string()),  # likewise
+    pa.field("measure", _NAME, nullable=False),
+]
+
+# Row groups are tiles of representations by their numbers, whose statistics find a model's rows.
 PAIRS = pa.schema(
     [
+        pa.field("number_a", pa.int32(), nullable=False),
+        pa.field("number_b", pa.int32(), nullable=False),
         pa.field("model_a", _NAME, nullable=False),
         pa.field("model_b", _NAME, nullable=False),
         pa.field("layer_a", _NAME, nullable=False),
         pa.field("layer_b", _NAME, nullable=False),
-        pa.field("task", pa.string()),  # null for measures of features
-        pa.field("data", _NAME, nullable=False),
-        pa.field("head", pa.string()),
-        pa.field("measure", _NAME, nullable=False),
+        *PAIRS_KEY,
         *_PAIR_VALUES,
     ]
 )
@@ -144,6 +151,22 @@ PAIR_PART = pa.schema(
         pa.field("a", pa.int32(), nullable=False),
         pa.field("b", pa.int32(), nullable=False),
         *_PAIR_VALUES,
+    ]
+)
+
+# What the pairs of one matrix share, and how their values read.
+COMPARISONS = pa.schema(
+    [
+        *PAIRS_KEY,
+        pa.field("low", pa.float64(), nullable=False),  # smallest possible value
+        pa.field("high", pa.float64(), nullable=False),
+        pa.field("is_similarity", pa.bool_(), nullable=False),  # higher is more similar
+        pa.field("is_squared", pa.bool_(), nullable=False),  # the root is the metric
+        pa.field("is_symmetric", pa.bool_(), nullable=False),  # else a row is a to b
+        pa.field("itself", pa.float64()),  # between equal representations, where that is fixed
+        pa.field("source", pa.string(), nullable=False),  # of the formula
+        pa.field("pairs", pa.int64(), nullable=False),
+        pa.field("without_value", pa.int64(), nullable=False),
     ]
 )
 
@@ -176,6 +199,7 @@ TABLES = {
     "searches": SEARCHES,
     "predictions": PREDICTIONS,
     "pairs": PAIRS,
+    "comparisons": COMPARISONS,
     "failures": FAILURES,
     "timings": TIMINGS,
 }

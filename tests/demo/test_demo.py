@@ -180,7 +180,7 @@ def test_the_demo_is_what_it_claims_to_be(demo: Results) -> None:
 
 def test_strategies_that_generalise_have_lower_mutual_discrepancy(demo: Results) -> None:
     """The paper's claim, where it is clear of the spread between seeds: one helps, one hurts."""
-    mutual = demo.by_group("digit", "strategy")
+    mutual = demo.matrix("digit").group_means("strategy")
     heads = demo.heads().merge(demo.models()[["model", "strategy"]], on="model")
     full = heads[(heads["task"] == "digit") & heads["seed"].isna()]
     score = full.groupby("strategy")["score"].mean()

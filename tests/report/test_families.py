@@ -13,7 +13,6 @@ from small_zoo import content, experiment
 from td_ray.report import write_report
 from td_ray.report.tasks import MOST_TASKS
 from td_ray.report.units import ACCURACY, DISAGREEMENT, NOTHING
-from td_ray.results.matrix import cluster_order
 from td_ray.results.tables import Results, open_results
 from td_ray.sweep import run
 
@@ -34,11 +33,11 @@ def test_a_family_is_one_section_with_its_mean_matrix(results: Results, tmp_path
     page = written(results, tmp_path)
     assert list(page.figures) == ["matrix-1", "groups-1-1", "matrix-2", "groups-2-1", "tasks-2"]
     assert [row[0] for row in page.tables[0][1:]] == ["digit", "random (30 tasks)"]
-    means = np.mean([results.matrix(f"random-{k:03d}") for k in range(30)], axis=0)
-    np.testing.assert_allclose(results.matrix("random"), means)
-    order = cluster_order(results.matrix("random"))
+    means = np.mean([results.matrix(f"random-{k:03d}").to_pandas() for k in range(30)], axis=0)
+    np.testing.assert_allclose(results.matrix("random").to_pandas(), means)
+    order = results.matrix("random").clustering_order()
     figure = page.figures["matrix-2"]
-    assert figure["names"] == list(results.matrix("random").index[order])
+    assert figure["names"] == list(results.matrix("random").to_pandas().index[order])
     assert figure["floors"] == results.floors("random").iloc[order].tolist()
     row = page.tables[0][2]
     assert row[3] == DISAGREEMENT.text(means[np.triu_indices(6, 1)].mean())
@@ -55,7 +54,7 @@ def test_the_spread_is_that_of_the_single_tasks(results: Results, tmp_path: Path
     for name, td, floor, score in zip(
         figure["names"], figure["td"], figure["floors"], figure["scores"], strict=True
     ):
-        assert td == pytest.approx(results.matrix(name).to_numpy()[np.triu_indices(6, 1)].mean())
+        assert td == pytest.approx(results.matrix(name).to_condensed().mean())
         assert floor == pytest.approx(results.floors(name).mean())
         assert score == pytest.approx(scores[name])
     rows = [table for table in page.tables if table[0][0] == "Task"][1][1:]

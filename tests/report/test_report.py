@@ -17,7 +17,6 @@ from td_ray.report import write_report
 from td_ray.report.figures import DETAILED, to_script
 from td_ray.report.grouping import grouping_keys
 from td_ray.report.units import DISAGREEMENT, DISTANCES, NOTHING, R2
-from td_ray.results.matrix import cluster_order
 from td_ray.results.tables import Results, open_results
 
 FAILED = "a head or the features of one of the two failed"
@@ -50,22 +49,22 @@ def results(tmp_path: Path) -> Results:
 
 def test_the_heat_map_is_the_matrix_in_clustered_order(results: Results, tmp_path: Path) -> None:
     figure = written(results, tmp_path).figures["matrix-1"]
-    matrix = results.matrix("digit")
-    order = cluster_order(matrix)
+    matrix = results.matrix("digit").to_pandas()
+    order = results.matrix("digit").clustering_order()
     assert figure["names"] == list(matrix.index[order])
     assert figure["names"] != list(matrix.index)
     for key, value in {"td": "value", "excess": "excess"}.items():
-        expected = results.matrix("digit", value=value).to_numpy()[np.ix_(order, order)]
+        expected = results.matrix("digit", value=value).to_pandas().to_numpy()[np.ix_(order, order)]
         np.testing.assert_allclose(unpacked(figure[key], 6), expected, rtol=1e-6, atol=1e-9)
-    tdx = results.matrix("digit", value="tdx").to_numpy()[np.ix_(order, order)]
+    tdx = results.matrix("digit", value="tdx").to_pandas().to_numpy()[np.ix_(order, order)]
     np.fill_diagonal(tdx, 0)  # where the floors stand, which the figure has by themselves
     np.testing.assert_allclose(unpacked(figure["tdx"], 6), tdx, rtol=1e-6)
     assert figure["floors"] == results.floors("digit").iloc[order].tolist()
 
 
-def test_groups_are_those_of_by_group(results: Results, tmp_path: Path) -> None:
+def test_groups_are_those_of_the_matrix(results: Results, tmp_path: Path) -> None:
     page = written(results, tmp_path)
-    means = results.by_group("digit", "strategy")
+    means = results.matrix("digit").group_means("strategy")
     heads = results.heads()
     full = heads[heads["seed"].isna()].set_index("model")["score"]
     scores = [full[full.index.isin(models(6)[:3])].mean(), full[models(6)[3:]].mean()]
@@ -100,7 +99,7 @@ def test_the_overview_leads_to_every_section(tmp_path: Path) -> None:
     assert {str(link)[1:] for link in links} <= ids
     table = page.tables[0]
     for task, row in zip(tasks, table[1:], strict=True):
-        matrix = results.matrix(task).to_numpy()
+        matrix = results.matrix(task).to_pandas().to_numpy()
         assert row[0] == task
         assert row[3] == DISAGREEMENT.text(matrix[np.triu_indices(3, 1)].mean())
         assert row[4] == DISAGREEMENT.text(results.floors(task).mean())
@@ -270,7 +269,7 @@ def test_large_matrices_are_rounded_and_that_is_said(tmp_path: Path) -> None:
     assert "tdx" not in figure
     assert f"Above {DETAILED} representations" in page.text
     with pytest.warns(match="1 of"):
-        matrix = results.matrix("digit")
+        matrix = results.matrix("digit").to_pandas()
     expected = matrix.loc[figure["names"], figure["names"]].to_numpy()
     np.testing.assert_allclose(unpacked(figure["td"], size), expected, atol=0.5001e-4)
     assert len(figure["td"]["values"]) < 1.4 * 2 * size * size / 2

@@ -19,9 +19,9 @@ def results(tmp_path: Path) -> Results:
 
 def test_a_wrong_name_is_told_the_lines_or_the_nearest_task(results: Results) -> None:
     with pytest.raises(InputError, match=r"'xyz': known: digit, random$"):
-        results.matrix("xyz")
+        results.matrix("xyz").to_pandas()
     with pytest.raises(InputError, match="did you mean 'random-017'"):
-        results.matrix("radnom-017")
+        results.matrix("radnom-017").to_pandas()
 
 
 def test_failures_are_grouped_by_all_but_the_task_of_a_family() -> None:

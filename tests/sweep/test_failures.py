@@ -43,7 +43,7 @@ def test_one_bad_model_costs_its_own_rows(zoo: Path) -> None:
     )
     assert len(results.pairs()) == 2 * 6
     with pytest.warns(PartialMatrixWarning, match="4 of 10 pairs"):
-        matrix = results.matrix("species")
+        matrix = results.matrix("species").to_pandas()
     assert matrix.attrs["missing"] == 4
 
 
@@ -103,7 +103,7 @@ def test_a_constant_prediction_is_null_with_a_reason(zoo: Path) -> None:
     assert others["value"].notna().all()
     assert others["reason"].isna().all()
     with pytest.warns(PartialMatrixWarning):
-        assert results.matrix("size").attrs["missing"] == 4
+        assert results.matrix("size").to_pandas().attrs["missing"] == 4
 
 
 def test_a_half_whose_head_is_constant_gives_a_reason(zoo: Path) -> None:

@@ -69,8 +69,12 @@ def test_a_family_is_the_mean_over_its_tasks(zoo: Path) -> None:
     for family in sizes:
         members = listed.loc[listed["family"] == family, "task"]
         for value in ("value", "tdx", "excess"):
-            mean = sum(results.matrix(name, value=value) for name in members) / len(members)
-            pd.testing.assert_frame_equal(results.matrix(family, value=value), mean, atol=1e-12)
+            mean = sum(results.matrix(name, value=value).to_pandas() for name in members) / len(
+                members
+            )
+            pd.testing.assert_frame_equal(
+                results.matrix(family, value=value).to_pandas(), mean, atol=1e-12
+            )
 
 
 def test_nothing_is_done_twice_and_a_family_grows(zoo: Path) -> None:
@@ -164,7 +168,7 @@ def test_gaussian_targets_measure_the_overlap_of_subspaces(zoo: Path) -> None:
         basis, _ = np.linalg.qr(raw - raw.mean(0))
         projections.append(basis @ basis.T)
     expected = 6 + 6 - 2 * np.trace(projections[0] @ projections[1])
-    gap = results.matrix("z").loc["net-0", "net-1"] * train.sum()
+    gap = results.matrix("z").to_pandas().loc["net-0", "net-1"] * train.sum()
     # the variance of a quadratic form of normal values, over 300 tasks
     squares = np.trace(np.linalg.matrix_power(projections[0] - projections[1], 4))
     assert gap == pytest.approx(expected, abs=4 * np.sqrt(2 * squares / 300))

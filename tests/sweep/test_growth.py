@@ -70,7 +70,7 @@ def test_a_model_that_left_is_not_in_the_tables(zoo: Path) -> None:
     (zoo / "features/net-1.npz").unlink()
     results = run(experiment(zoo), backend="inline")
     assert results.models()["model"].tolist() == ["net-0", "net-2", "net-3"]
-    assert list(results.matrix("species")) == ["net-0", "net-2", "net-3"]
+    assert list(results.matrix("species").to_pandas()) == ["net-0", "net-2", "net-3"]
     assert set(results.heads()["model"]) == {"net-0", "net-2", "net-3"}
 
 
@@ -130,7 +130,8 @@ def test_measures_have_tiles_of_their_own(zoo: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(MEASURES._found, "half-td", measure)
     results = run(experiment(zoo, measures=["td", "half-td"]), backend="inline")
     pd.testing.assert_frame_equal(
-        results.matrix("species", "half-td"), results.matrix("species", "td") / 2
+        results.matrix("species", "half-td").to_pandas(),
+        results.matrix("species", "td").to_pandas() / 2,
     )
 
 

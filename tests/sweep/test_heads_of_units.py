@@ -91,8 +91,8 @@ def test_heads_with_several_scalings_do_not_share_one(zoo: Path) -> None:
     for head in heads:
         alone = experiment(zoo, heads=[head], tasks=tasks, output=head["name"])
         pd.testing.assert_frame_equal(
-            together.matrix("size", head=head["name"]),
-            run(alone, backend="inline").matrix("size"),
+            together.matrix("size", head=head["name"]).to_pandas(),
+            run(alone, backend="inline").matrix("size").to_pandas(),
         )
 
 
@@ -133,8 +133,8 @@ def test_dead_units_are_ordinary(zoo: Path) -> None:
     write_features(zoo / "features/dead-0.npz", table["id"], dead)
     results = run(experiment(zoo), backend="inline")
     assert results.failures().empty
-    assert results.matrix("species").loc["dead-0", "net-0"] == 0
-    assert results.matrix("size").loc["dead-0", "net-0"] == pytest.approx(0, abs=1e-10)
+    assert results.matrix("species").to_pandas().loc["dead-0", "net-0"] == 0
+    assert results.matrix("size").to_pandas().loc["dead-0", "net-0"] == pytest.approx(0, abs=1e-10)
 
 
 def test_whitening_sees_through_the_rounding_of_float32(zoo: Path) -> None:
@@ -148,5 +148,5 @@ def test_whitening_sees_through_the_rounding_of_float32(zoo: Path) -> None:
         {"kind": "ridge", "scaling": "whiten"},
     ]
     results = run(experiment(zoo, heads=heads), backend="inline")
-    assert results.matrix("species").loc["wide-0", "net-0"] == 0
-    assert results.matrix("size").loc["wide-0", "net-0"] == pytest.approx(0, abs=1e-8)
+    assert results.matrix("species").to_pandas().loc["wide-0", "net-0"] == 0
+    assert results.matrix("size").to_pandas().loc["wide-0", "net-0"] == pytest.approx(0, abs=1e-8)

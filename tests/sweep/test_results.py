@@ -46,7 +46,7 @@ def test_the_matrix_is_what_the_array_function_returns(zoo: Path) -> None:
             table[task].to_numpy()[train],
             head=head,
         )
-        matrix = results.matrix(task)
+        matrix = results.matrix(task).to_pandas()
         assert list(matrix) == list(expected)
         np.testing.assert_allclose(matrix, expected, atol=1e-6)
         assert matrix.to_numpy()[np.triu_indices(4, 1)].min() > 0
@@ -92,7 +92,7 @@ def test_features_stored_in_float16_give_nearly_the_same_heads(zoo: Path) -> Non
     (entry,) = content()["models"]
     models = [entry, {**entry, "storage": "float16", "name": "{kind}-{number}-half"}]
     results = run(experiment(zoo, models=models, seeds=0), backend="inline")
-    matrix = results.matrix("species")
+    matrix = results.matrix("species").to_pandas()
     assert len(matrix) == 8
     halves = [matrix.loc[name, f"{name}-half"] for name in matrix if not name.endswith("-half")]
     assert max(halves) <= 1 / 48 < matrix.to_numpy().max()
@@ -144,10 +144,10 @@ def test_groups_of_models_with_and_without_metadata(zoo: Path) -> None:
         for number in range(4)
     ]
     results = run(experiment(zoo, models=models), backend="inline")
-    table = results.by_group("species", "width")
+    table = results.matrix("species").group_means("width")
     assert list(table.columns) == ["6", "(none)", "floor"]
-    assert table.loc["6", "6"] == results.matrix("species").loc["net-0", "net-1"]
-    named = results.by_group("species", "kind")
+    assert table.loc["6", "6"] == results.matrix("species").to_pandas().loc["net-0", "net-1"]
+    named = results.matrix("species").group_means("kind")
     assert list(named.columns) == ["floor (group)", "(none)", "floor"]
     assert named.loc["(none)", "floor"] == results.floors("species").iloc[2:].mean()
 
@@ -155,7 +155,7 @@ def test_groups_of_models_with_and_without_metadata(zoo: Path) -> None:
 def test_one_model_has_a_matrix_of_one(zoo: Path) -> None:
     models = [{"source": "features", "path": "features/net-0.npz"}]
     results = run(experiment(zoo, models=models), backend="inline")
-    assert results.matrix("species").to_numpy().tolist() == [[0.0]]
+    assert results.matrix("species").to_pandas().to_numpy().tolist() == [[0.0]]
 
 
 def test_floors_are_those_of_either_side(zoo: Path) -> None:
@@ -171,9 +171,9 @@ def test_floors_are_those_of_either_side(zoo: Path) -> None:
 
 def test_the_diagonal_of_tdx_is_the_floor_and_missing_counts_pairs(zoo: Path) -> None:
     results = run(experiment(zoo), backend="inline")
-    tdx = results.matrix("species", value="tdx")
+    tdx = results.matrix("species", value="tdx").to_pandas()
     assert np.diag(tdx).tolist() == results.floors("species").tolist()
-    assert np.diag(results.matrix("species", value="excess")).tolist() == [0] * 4
+    assert np.diag(results.matrix("species", value="excess").to_pandas()).tolist() == [0] * 4
 
 
 def test_a_matrix_has_those_that_take_part_in_its_task(zoo: Path) -> None:
@@ -183,9 +183,9 @@ def test_a_matrix_has_those_that_take_part_in_its_task(zoo: Path) -> None:
         {"source": "features", "path": ["features/net-2.npz", "features/net-3.npz"]},
     ]
     results = run(experiment(zoo, models=models), backend="inline")
-    species = results.matrix("species")
+    species = results.matrix("species").to_pandas()
     assert list(species) == ["net-0", "net-1", "net-2", "net-3"]
     assert species.attrs["missing"] == 0
-    size = results.matrix("size")
+    size = results.matrix("size").to_pandas()
     assert list(size) == list(results.floors("size").index) == ["net-2", "net-3"]
     assert size.attrs["missing"] == 0

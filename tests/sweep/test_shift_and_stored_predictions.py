@@ -55,9 +55,11 @@ def test_a_task_is_evaluated_on_other_data(zoo: Path) -> None:
     )
     results = run(shift, backend="inline")
     assert len(results.heads()) == 4 * 5 * 2
-    at_home, away = (results.matrix("species", data=name) for name in ("points", "moved"))
+    at_home, away = (
+        results.matrix("species", data=name).to_pandas() for name in ("points", "moved")
+    )
     plain = run(experiment(zoo, output="plain"), backend="inline")
-    pd.testing.assert_frame_equal(at_home, plain.matrix("species"))
+    pd.testing.assert_frame_equal(at_home, plain.matrix("species").to_pandas())
     assert not np.allclose(at_home, away)
     scores = results.heads().groupby("data")["score"].mean()
     assert scores["moved"] < scores["points"]
@@ -79,7 +81,7 @@ def test_stored_predictions_enter_as_they_are(zoo: Path) -> None:
         {"source": "predictions", "path": "outputs/*.parquet", "tasks": ["species"]},
     ]
     results = run(experiment(zoo, models=models), backend="inline")
-    matrix = results.matrix("species")
+    matrix = results.matrix("species").to_pandas()
     heads = results.heads()
     full = heads[heads["seed"].isna() & (heads["task"] == "species")].set_index("model")["score"]
     assert full["right"] == 1

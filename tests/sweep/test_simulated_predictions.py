@@ -43,7 +43,7 @@ def test_the_check_can_fail(tmp_path: Path) -> None:
     (tmp_path / "outputs/net-00002.npz").write_bytes(other.read_bytes())
     experiment = Experiment.load(tmp_path / "zoo.yaml", [f"resources.cache={tmp_path / 'cache'}"])
     run(experiment, backend="inline")
-    assert open_results(tmp_path / "output").matrix("label").iloc[1, 2] == 0
+    assert open_results(tmp_path / "output").matrix("label").to_pandas().iloc[1, 2] == 0
     checked = simulate(tmp_path, "--check")
     assert checked.returncode == 1
     assert "is not what the closed form says" in checked.stderr

@@ -99,16 +99,14 @@ def estimate(plan: Plan, parts: Parts) -> Estimate:
 def count_pairs(plan: Plan) -> int:
     """Wanted pairs over all tasks, heads and evaluated data sets."""
     experiment, problem = plan.problem.experiment, plan.problem
+    wanted: dict[str, int] = {}  # the same for all tasks of a family
     total = 0
     for task in problem.tasks:
-        items = [item for item in problem.representations if problem.has_task(item, task)]
-        if experiment.pairs == "all":
-            wanted = len(items) * (len(items) - 1) // 2
-        else:
-            wanted = sum(
-                problem.wanted(a, b) for number, a in enumerate(items) for b in items[:number]
-            )
-        total += wanted * len(experiment.heads_for(task.spec)) * len(task.evaluation)
+        line = task.spec.name
+        if line not in wanted:
+            items = (item for item in problem.representations if problem.has_task(item, task))
+            wanted[line] = problem.wanted.count(problem.wanted.positions(items))
+        total += wanted[line] * len(experiment.heads_for(task.spec)) * len(task.evaluation)
     return total
 
 

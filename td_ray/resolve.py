@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cached_property
 
 import numpy as np
 
 from td_ray.errors import InputError
 from td_ray.registry import closest
+from td_ray.selection import WantedPairs, select_pairs
 from td_ray.spec import Experiment
 from td_ray.tasks import DataSet, Task, resolve_tasks, used_sources
 from td_ray.zoo import Representation, resolve_representations
@@ -29,48 +29,18 @@ class Problem:
     Attributes:
         data: data sets that tasks use, by name.
         representations: those that some wanted pair needs.
+        wanted: which pairs the experiment asks for.
     """
 
     experiment: Experiment
     data: Mapping[str, DataSet]
     tasks: tuple[Task, ...]
     representations: tuple[Representation, ...]
-
-    @cached_property
-    def wanted(self) -> WantedPairs:
-        """Which pairs the experiment asks for."""
-        return WantedPairs(self.experiment.pairs)
+    wanted: WantedPairs
 
     def has_task(self, representation: Representation, task: Task) -> bool:
         """Whether a representation takes part in a task."""
         return representation.model.takes(task.spec.name)
-
-
-@dataclass(frozen=True)
-class WantedPairs:
-    """The ``pairs`` of an experiment: all, or those that two globs over names select."""
-
-    globs: str | tuple[tuple[str, str], ...]
-
-    def __call__(self, a: Representation, b: Representation) -> bool:
-        """Whether the pair is wanted, in either order."""
-        if isinstance(self.globs, str):
-            return True
-        return any(
-            (_matches(a, one) and _matches(b, other)) or (_matches(b, one) and _matches(a, other))
-            for one, other in self.globs
-        )
-
-    def needs(self, representation: Representation) -> bool:
-        """Whether some glob selects a representation."""
-        if isinstance(self.globs, str):
-            return True
-        return any(_matches(representation, glob) for pair in self.globs for glob in pair)
-
-
-def _matches(representation: Representation, glob: str) -> bool:
-    names = (representation.model_name, representation.name)
-    return any(name == glob or fnmatchcase(name, glob) for name in names)
 
 
 def resolve(experiment: Experiment) -> Problem:
@@ -84,11 +54,10 @@ def resolve(experiment: Experiment) -> Problem:
     for task in tasks:
         _check_halves(task, experiment.seeds)
     everything = resolve_representations(experiment)
-    wanted = WantedPairs(experiment.pairs)
-    _check_globs(wanted, everything)
-    representations = tuple(item for item in everything if wanted.needs(item))
+    wanted = select_pairs(experiment.pairs, everything, experiment.folder)
+    representations = tuple(everything[position] for position in wanted.needed())
     _check_representations(experiment, tasks, representations, data)
-    return Problem(experiment, data, tasks, representations)
+    return Problem(experiment, data, tasks, representations, wanted)
 
 
 def load_data(experiment: Experiment) -> dict[str, DataSet]:
@@ -121,15 +90,6 @@ def _check_halves(task: Task, seeds: tuple[int, ...]) -> None:
                     f"single class; stratify data set '{data.name}' by '{task.spec.target}', use "
                     "other seeds, or seeds: 0 for no noise floor"
                 )
-
-
-def _check_globs(wanted: WantedPairs, representations: list[Representation]) -> None:
-    if isinstance(wanted.globs, str):
-        return
-    for glob in {glob for pair in wanted.globs for glob in pair}:
-        if not any(_matches(item, glob) for item in representations):
-            names = {item.model_name for item in representations}
-            raise InputError(f"pairs: '{glob}' selects no model: {closest(glob, names)}")
 
 
 def _check_representations(

@@ -24,6 +24,7 @@ ROOMS = [
     "spec",
     "tasks",
     "zoo",
+    "selection",
     "resolve",
     "features",
     "extraction",

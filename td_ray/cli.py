@@ -98,11 +98,13 @@ def run(
     backend: BackendOption = BackendName.ray,
     address: Address = None,
     retry_failed: Annotated[bool, typer.Option(help="Also try recorded failures again.")] = False,
+    examples: Annotated[int | None, typer.Option(help="Estimate pairs on so many samples.")] = None,
 ) -> None:
     """Run what is missing. Running twice resumes."""
     from td_ray.sweep import run as run_experiment
 
-    loaded = Experiment.load(experiment, overrides or [])
+    fewer = [] if examples is None else [f"examples={examples}"]
+    loaded = Experiment.load(experiment, [*(overrides or []), *fewer])
     with _progress() as reporter:
         results = run_experiment(
             loaded,

@@ -5,6 +5,7 @@ The rates are those of one ordinary core in float64; they are meant to tell a mi
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -122,7 +123,8 @@ def _samples(data: DataSet) -> dict[str, Any]:
 
 
 def _examples(plan: Plan) -> float:
-    sizes = [len(data.evaluation_ids) for data in plan.problem.data.values()]
+    most = plan.problem.experiment.examples or math.inf
+    sizes = [min(len(data.evaluation_ids), most) for data in plan.problem.data.values()]
     return sum(sizes) / len(sizes)
 
 
@@ -153,5 +155,6 @@ def describe(experiment: Experiment, plan: Plan, parts: Parts) -> dict[str, Any]
         "failed": plan.count("failed"),
         "missing": plan.count("missing"),
         "unknown": plan.count("unknown"),
+        "examples": experiment.examples,
         **vars(left),
     }

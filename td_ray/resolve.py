@@ -53,6 +53,7 @@ def resolve(experiment: Experiment) -> Problem:
     tasks = tuple(resolve_tasks(experiment.tasks, data))
     for task in tasks:
         _check_halves(task, experiment.seeds)
+    _check_examples(experiment.examples, tasks)
     everything = resolve_representations(experiment)
     wanted = select_pairs(experiment.pairs, everything, experiment.folder)
     representations = tuple(everything[position] for position in wanted.needed())
@@ -90,6 +91,16 @@ def _check_halves(task: Task, seeds: tuple[int, ...]) -> None:
                     f"single class; stratify data set '{data.name}' by '{task.spec.target}', use "
                     "other seeds, or seeds: 0 for no noise floor"
                 )
+
+
+def _check_examples(examples: int | None, tasks: tuple[Task, ...]) -> None:
+    sizes = (len(data.evaluation_ids) for task in tasks for data in task.evaluation.values())
+    most = max(sizes, default=0)
+    if examples is not None and examples > most:
+        raise InputError(
+            f"examples: pairs are to be estimated on {examples:,} samples, and no task predicts "
+            f"more than {most:,}; ask for fewer, or leave it out to compare on all"
+        )
 
 
 def _check_representations(

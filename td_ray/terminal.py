@@ -111,7 +111,7 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         "units of heads": _states(plan),
         "heads to fit": f"{plan['heads']:,}",
         **({"searches": _searches(plan)} if plan["searches"] else {}),
-        "pairs": f"{plan['pairs']:,}, {plan['pairs_finished']:,} there already",
+        "pairs": _pairs(plan),
         "features": _features(plan),
         "memory": f"up to {plan['trial_bytes'] / 2**30:.1f} GiB a trial",
         "time": f"roughly {_duration(plan['core_seconds'])} on one core, "
@@ -122,6 +122,11 @@ def print_plan(plan: Mapping[str, Any]) -> None:
     for name, text in lines.items():
         table.add_row(name, str(text))
     Console(highlight=False).print(table)
+
+
+def _pairs(plan: Mapping[str, Any]) -> str:
+    text = f"{plan['pairs']:,}, {plan['pairs_finished']:,} there already"
+    return text if plan["examples"] is None else f"{text}, on {plan['examples']:,} samples each"
 
 
 def _searches(plan: Mapping[str, Any]) -> str:

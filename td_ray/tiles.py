@@ -45,6 +45,7 @@ class Tile:
         rows: those whose numbers are in one range.
         columns: those in another range, or the same.
         selected: (rows, columns) bool, which pairs are wanted; None for all.
+        examples: positions of the samples that are compared; None for all.
     """
 
     key: str
@@ -57,6 +58,7 @@ class Tile:
     rows: tuple[Member, ...]
     columns: tuple[Member, ...]
     selected: NDArray[np.bool_] | None
+    examples: NDArray[np.intp] | None = None
 
     @property
     def wanted(self) -> NDArray[np.bool_]:
@@ -74,12 +76,13 @@ class Tile:
 
 def plan_tiles(plan: Plan, parts: Parts) -> list[Tile]:
     """Cut the wanted pairs of all finished units into tiles; those that are there included."""
-    return [
-        tile
-        for data, units in _comparable(plan, parts)
-        for rows, columns, selected in _blocks(plan, units)
-        for tile in _tiles(plan, units[0], data, rows, columns, selected)
-    ]
+    size = plan.problem.experiment.examples
+    tiles: list[Tile] = []
+    for data, units in _comparable(plan, parts):
+        examples = units[0].task.examples(data, size)
+        for block in _blocks(plan, units):
+            tiles.extend(_tiles(plan, units[0], data, block, examples))
+    return tiles
 
 
 def _comparable(plan: Plan, parts: Parts) -> Iterator[tuple[str, list[HeadUnit]]]:
@@ -138,11 +141,11 @@ def _tiles(
     plan: Plan,
     unit: HeadUnit,
     data: str,
-    rows: tuple[Member, ...],
-    columns: tuple[Member, ...],
-    selected: NDArray[np.bool_] | None,
+    block: Block,
+    examples: NDArray[np.intp] | None,
 ) -> Iterator[Tile]:
     """One tile for each measure, if a pair is wanted."""
+    rows, columns, selected = block
     task, spec = unit.task.name, unit.task.spec
     for measure in plan.problem.experiment.measures:
         key = fingerprint(
@@ -154,9 +157,11 @@ def _tiles(
                 plan.problem.experiment.seeds,
                 [[(each.number, each.unit) for each in side] for side in (rows, columns)],
                 None if selected is None else np.packbits(selected).tobytes().hex(),
+                # which ones follows from their number: units have the ids in their keys
+                *([] if examples is None else [len(examples)]),
             ]
         )
         what = (task, spec.kind, spec.distance, unit.head.name, data, measure)
-        tile = Tile(key, *what, rows, columns, selected)
+        tile = Tile(key, *what, rows, columns, selected, examples)
         if tile.n_pairs:
             yield tile

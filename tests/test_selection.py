@@ -173,7 +173,7 @@ def test_blocks_are_what_a_predicate_says(models: Any, rules: Any, order: list[i
     items = zoo_of(models)
     parsed = [PairRule(**rule) for rule in rules]
     if not all(any(fits(rule, a, b, models) for a in models for b in models) for rule in rules):
-        with pytest.raises(InputError, match="^pairs: "):
+        with pytest.raises(InputError, match=r"^pairs: "):
             select_pairs(parsed, items, Path())
         return
     wanted = select_pairs(parsed, items, Path())

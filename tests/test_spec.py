@@ -159,6 +159,7 @@ def test_misspelt_names_get_the_closest_one(changes: dict[str, Any], message: st
         ({"pairs": [{"within": "a", "between": ["b", "a"]}]}, ["pairs.0", "another 'a'"]),
         ({"pairs": "pairs.txt"}, ["pairs", "'all'", ".csv", "'pairs.txt'"]),
         ({"pairs": []}, ["pairs", "this list is empty"]),
+        ({"examples": 1}, ["examples", "equal to 2"]),
         ({"measures": []}, ["measures", "this list is empty"]),
         ({"resources": {"device": "gpu"}}, ["resources.device", "'cuda'", "'gpu'"]),
         ({"resources": {"memory": "2 XB"}}, ["resources.memory", "'2 XB'"]),

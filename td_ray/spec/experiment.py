@@ -82,6 +82,7 @@ class Experiment(Frozen):
     ]
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     pairs: Pairs = "all"
+    examples: Annotated[int, Field(ge=2)] | None = None
     measures: Annotated[Words, Field(min_length=1)] = ("td",)
     resources: Resources = Resources()
     output: Path = Path("output")

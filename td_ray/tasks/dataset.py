@@ -147,6 +147,11 @@ class DataSet:
         """Identity of the evaluation split's ids and their order, which predictions follow."""
         return fingerprint(self.evaluation_ids.tolist())
 
+    @cached_property
+    def queue(self) -> NDArray[np.uint64]:
+        """(n_evaluation,) keys of the evaluation split, from which all tasks draw alike."""
+        return splits.queue(self.evaluation_ids)
+
     def __getstate__(self) -> dict[str, Any]:
         """All but inputs that were opened: workers open their own."""
         return {name: value for name, value in self.__dict__.items() if name != "inputs"}

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from td_ray.features import FeatureStore
 from td_ray.memory import default_memory
-from td_ray.plan import HeadUnit, Plan
+from td_ray.plan import HeadUnit, Plan, State
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
 from td_ray.tasks import DataSet
-from td_ray.tiles import plan_tiles
+from td_ray.tiles import Tile, plan_tiles
 from td_ray.zoo import FeatureSource
 
 FLOPS_PER_SECOND = 8e9
@@ -109,6 +110,15 @@ def count_pairs(plan: Plan) -> int:
             wanted[line] = problem.wanted.count(problem.wanted.positions(items))
         total += wanted[line] * len(experiment.heads_for(task.spec)) * len(task.evaluation)
     return total
+
+
+def count_states(plan: Plan, tiles: Sequence[Tile], parts: Parts) -> dict[str, int]:
+    """Units by state, and with them the tiles of pairs that are not there."""
+    counts = {state: plan.count(state) for state in get_args(State)}
+    for tile in tiles:
+        if not parts.has_pairs(tile.key):
+            counts["failed" if parts.failure(tile.key) else "missing"] += 1
+    return counts
 
 
 def _samples(data: DataSet) -> dict[str, Any]:

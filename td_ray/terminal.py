@@ -200,6 +200,28 @@ def matrix_text(frame: pd.DataFrame, title: str, value: str) -> str:
     return text.getvalue()
 
 
+def nearest_text(found: pd.DataFrame, title: str) -> str:
+    """A frame of nearest models as text, with what could not be compared."""
+    table = Table(box=None, pad_edge=False)
+    numbers = [
+        name for name in ("value", "floor", "tdx", "excess", "se") if found[name].notna().any()
+    ]
+    for name in ("model", "layer", *numbers):
+        table.add_column(name, justify="right" if name in numbers else "left", no_wrap=True)
+    for row in found.to_dict("records"):
+        table.add_row(row["model"], row["layer"], *(_number(row[name]) for name in numbers))
+    text = io.StringIO()
+    console = Console(file=text, width=WIDER_THAN_ANY, highlight=False)
+    console.print(title)
+    console.print(table)
+    if found.attrs["floor"] is not None:
+        console.print(f"its own noise floor: {_number(found.attrs['floor'])}")
+    for what, reason in (("head", "no head yet"), ("value", "no value, for a reason")):
+        if found.attrs[f"without_{what}"]:
+            console.print(f"not compared: {found.attrs[f'without_{what}']:,} with {reason}")
+    return text.getvalue().rstrip("\n")
+
+
 def warning_lines(heads: pd.DataFrame, searches: pd.DataFrame) -> list[str]:
     """What heads and searches warn of: choices that wanted a wider grid."""
     edge = heads[heads["penalty_at_edge"].eq(True)].drop_duplicates(["model", "task", "head"])

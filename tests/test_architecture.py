@@ -41,6 +41,7 @@ ROOMS = [
     "engine",
     "search",
     "pairs",
+    "nearest",
     "compact",
     "sweep",
     "report",

@@ -128,6 +128,7 @@ def _samples(data: DataSet) -> dict[str, Any]:
         "train": train,
         "evaluation": evaluation,
         "neither": data.n - train - evaluation,
+        "left_out": data.left_out or 0,
         "stratified": data.strata is not None,
     }
 

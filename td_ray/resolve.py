@@ -5,7 +5,7 @@ Everything that can be seen without a heavy library is found here, before anythi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -49,14 +49,16 @@ def resolve(experiment: Experiment) -> Problem:
     Raises:
         InputError: the first thing that is wrong.
     """
+    everything = resolve_representations(experiment)
+    wanted = select_pairs(experiment.pairs, everything, experiment.folder)
+    representations = tuple(everything[position] for position in wanted.needed())
     data = load_data(experiment)
+    if experiment.samples == "intersect":
+        data = {name: _shared(each, representations, experiment) for name, each in data.items()}
     tasks = tuple(resolve_tasks(experiment.tasks, data))
     for task in tasks:
         _check_halves(task, experiment.seeds)
     _check_examples(experiment.examples, tasks)
-    everything = resolve_representations(experiment)
-    wanted = select_pairs(experiment.pairs, everything, experiment.folder)
-    representations = tuple(everything[position] for position in wanted.needed())
     _check_representations(experiment, tasks, representations, data)
     return Problem(experiment, data, tasks, representations, wanted)
 
@@ -71,6 +73,35 @@ def load_data(experiment: Experiment) -> dict[str, DataSet]:
         source.name: source.load(experiment.folder, experiment.cache_path)
         for source in used_sources(experiment)
     }
+
+
+def _shared(
+    data: DataSet, representations: Sequence[Representation], experiment: Experiment
+) -> DataSet:
+    """The samples of a data set that all models which are asked for it have.
+
+    Raises:
+        InputError: none are left of a split.
+    """
+    shared = np.ones(data.n, dtype=np.bool_)
+    fewest: tuple[int, str] = (data.n, "")
+    for model in {id(item.model): item.model for item in representations}.values():
+        lines = (task for task in experiment.tasks if model.takes(task.name))
+        if not any(data.name in model.data_sets(line) for line in lines):
+            continue
+        try:
+            own = model.has_samples(experiment.folder, data)
+        except InputError as error:
+            raise InputError(f"model '{model.name}': {error}") from None
+        shared &= own
+        fewest = min(fewest, (int(own.sum()), str(model.name)))
+    for split, rows in (("training", data.training), ("evaluation", data.evaluation)):
+        if not (shared & rows).any():
+            raise InputError(
+                f"samples: intersect leaves none of the {split} split of data set '{data.name}'; "
+                f"model '{fewest[1]}' has the fewest, {fewest[0]} of {data.n}"
+            )
+    return data.shared(shared)
 
 
 def _check_halves(task: Task, seeds: tuple[int, ...]) -> None:

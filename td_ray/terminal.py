@@ -157,6 +157,7 @@ def _states(plan: Mapping[str, Any]) -> str:
 def _samples(data: Mapping[str, Any]) -> str:
     text = f"{data['data']}: {data['train']:,} to train on, {data['evaluation']:,} held out"
     text += f", {data['neither']:,} in neither split" if data["neither"] else ""
+    text += f", {data['left_out']:,} left out as not all models have them" * bool(data["left_out"])
     return text if data["stratified"] else f"{text}, cut without regard to classes"
 
 

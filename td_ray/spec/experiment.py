@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -81,6 +81,7 @@ class Experiment(Frozen):
         Field(default_factory=_heads, min_length=1),
     ]
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    samples: Literal["match", "intersect"] = "match"
     pairs: Pairs = "all"
     examples: Annotated[int, Field(ge=2)] | None = None
     measures: Annotated[Words, Field(min_length=1)] = ("td",)

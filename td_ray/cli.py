@@ -15,11 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from td_ray.errors import InputError, PartialMatrixWarning, RunError, TdRayError
-from td_ray.files import DigestMemory
 from td_ray.spec import Experiment, default_cache
 
 if TYPE_CHECKING:
-    from td_ray.plan import Plan
     from td_ray.results.tables import Results
     from td_ray.sweep.progress import Reporter
 
@@ -79,10 +77,12 @@ def init(
 def plan(experiment: ExperimentPath, overrides: Overrides = None, as_json: Json = False) -> None:
     """Say what would run, what is there already, and what it costs. Spends nothing."""
     from td_ray.estimate import describe
+    from td_ray.plan import plan_as_known
+    from td_ray.resolve import resolve
     from td_ray.results.parts import Parts
 
     loaded = Experiment.load(experiment, overrides or [])
-    content = describe(loaded, _plan(loaded), Parts(loaded.output_path))
+    content = describe(loaded, plan_as_known(resolve(loaded)), Parts(loaded.output_path))
     if as_json:
         typer.echo(json.dumps(content))
         return
@@ -98,11 +98,13 @@ def run(
     backend: BackendOption = BackendName.ray,
     address: Address = None,
     retry_failed: Annotated[bool, typer.Option(help="Also try recorded failures again.")] = False,
+    examples: Annotated[int | None, typer.Option(help="Estimate pairs on so many samples.")] = None,
 ) -> None:
     """Run what is missing. Running twice resumes."""
     from td_ray.sweep import run as run_experiment
 
-    loaded = Experiment.load(experiment, overrides or [])
+    fewer = [] if examples is None else [f"examples={examples}"]
+    loaded = Experiment.load(experiment, [*(overrides or []), *fewer])
     with _progress() as reporter:
         results = run_experiment(
             loaded,
@@ -119,20 +121,20 @@ def run(
 def status(experiment: ExperimentPath, overrides: Overrides = None, as_json: Json = False) -> None:
     """Show what is done, failed and missing, from the output folder; needs no cluster."""
     from td_ray.compact import failure_rows
+    from td_ray.estimate import count_states
+    from td_ray.plan import plan_as_known
+    from td_ray.resolve import resolve
     from td_ray.results.failures import grouped_failures
     from td_ray.results.parts import Parts
     from td_ray.terminal import failure_lines
     from td_ray.tiles import plan_tiles
 
     loaded = Experiment.load(experiment, overrides or [])
-    made = _plan(loaded)
+    made = plan_as_known(resolve(loaded))
     parts = Parts(loaded.output_path)
     tiles = plan_tiles(made, parts)
     failures = failure_rows(made, tiles, parts)
-    counts = {state: made.count(state) for state in ("finished", "failed", "missing", "unknown")}
-    for tile in tiles:
-        if not parts.has_pairs(tile.key):
-            counts["failed" if parts.failure(tile.key) else "missing"] += 1
+    counts = count_states(made, tiles, parts)
     if as_json:
         typer.echo(json.dumps({**counts, "failures": failures}))
         return
@@ -185,6 +187,31 @@ def matrix(
 
 def _title(measure: str, task: str | None) -> str:
     return measure if task is None else f"{measure} of task '{task}'"
+
+
+@app.command()
+def nearest(
+    experiment: ExperimentPath,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model, or MODEL@LAYER.")],
+    task: Annotated[str, typer.Option(help="The task.")],
+    measure: Annotated[str, typer.Option(help="The measure.")] = "td",
+    head: Annotated[str | None, typer.Option(help="Where a task has several heads.")] = None,
+    data: Annotated[str | None, typer.Option(help="Where several data sets are predicted.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 10,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """List the models that are nearest to one; the run may still be at work."""
+    from td_ray.nearest import nearest
+    from td_ray.terminal import nearest_text
+
+    loaded = Experiment.load(experiment, overrides or [])
+    found = nearest(loaded, model, task, measure, head=head, data=data, k=k)
+    if as_json:
+        rows = json.loads(found.to_json(orient="records", double_precision=15))
+        typer.echo(json.dumps({**found.attrs, "nearest": rows}))
+    else:
+        typer.echo(nearest_text(found, f"nearest to {model} by {measure} of task '{task}'"))
 
 
 @app.command()
@@ -324,18 +351,6 @@ def bench(
 
 def _loaded(path: Path | None, overrides: list[str] | None) -> Experiment | None:
     return None if path is None else Experiment.load(path, overrides or [])
-
-
-def _plan(experiment: Experiment) -> Plan:
-    from td_ray.plan import make_plan
-    from td_ray.resolve import resolve
-    from td_ray.results.manifest import read_manifest
-    from td_ray.results.parts import Parts
-
-    problem = resolve(experiment)
-    manifest = read_manifest(experiment.output_path, experiment)
-    digest = DigestMemory(experiment.cache_path).known
-    return make_plan(problem, manifest, Parts(experiment.output_path), digest)
 
 
 def _results(experiment: Path) -> Results:

@@ -5,19 +5,21 @@ The rates are those of one ordinary core in float64; they are meant to tell a mi
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from td_ray.features import FeatureStore
 from td_ray.memory import default_memory
-from td_ray.plan import HeadUnit, Plan
+from td_ray.plan import HeadUnit, Plan, State
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
 from td_ray.tasks import DataSet
-from td_ray.tiles import plan_tiles
+from td_ray.tiles import Tile, plan_tiles
 from td_ray.zoo import FeatureSource
 
 FLOPS_PER_SECOND = 8e9
@@ -99,17 +101,24 @@ def estimate(plan: Plan, parts: Parts) -> Estimate:
 def count_pairs(plan: Plan) -> int:
     """Wanted pairs over all tasks, heads and evaluated data sets."""
     experiment, problem = plan.problem.experiment, plan.problem
+    wanted: dict[str, int] = {}  # the same for all tasks of a family
     total = 0
     for task in problem.tasks:
-        items = [item for item in problem.representations if problem.has_task(item, task)]
-        if experiment.pairs == "all":
-            wanted = len(items) * (len(items) - 1) // 2
-        else:
-            wanted = sum(
-                problem.wanted(a, b) for number, a in enumerate(items) for b in items[:number]
-            )
-        total += wanted * len(experiment.heads_for(task.spec)) * len(task.evaluation)
+        line = task.spec.name
+        if line not in wanted:
+            items = (item for item in problem.representations if problem.has_task(item, task))
+            wanted[line] = problem.wanted.count(problem.wanted.positions(items))
+        total += wanted[line] * len(experiment.heads_for(task.spec)) * len(task.evaluation)
     return total
+
+
+def count_states(plan: Plan, tiles: Sequence[Tile], parts: Parts) -> dict[str, int]:
+    """Units by state, and with them the tiles of pairs that are not there."""
+    counts = {state: plan.count(state) for state in get_args(State)}
+    for tile in tiles:
+        if not parts.has_pairs(tile.key):
+            counts["failed" if parts.failure(tile.key) else "missing"] += 1
+    return counts
 
 
 def _samples(data: DataSet) -> dict[str, Any]:
@@ -119,12 +128,14 @@ def _samples(data: DataSet) -> dict[str, Any]:
         "train": train,
         "evaluation": evaluation,
         "neither": data.n - train - evaluation,
+        "left_out": data.left_out or 0,
         "stratified": data.strata is not None,
     }
 
 
 def _examples(plan: Plan) -> float:
-    sizes = [len(data.evaluation_ids) for data in plan.problem.data.values()]
+    most = plan.problem.experiment.examples or math.inf
+    sizes = [min(len(data.evaluation_ids), most) for data in plan.problem.data.values()]
     return sum(sizes) / len(sizes)
 
 
@@ -155,5 +166,6 @@ def describe(experiment: Experiment, plan: Plan, parts: Parts) -> dict[str, Any]
         "failed": plan.count("failed"),
         "missing": plan.count("missing"),
         "unknown": plan.count("unknown"),
+        "examples": experiment.examples,
         **vars(left),
     }

@@ -69,23 +69,27 @@ class Reader:
 
     def __init__(self, parts: Parts, seeds: Sequence[int]) -> None:
         self.parts, self._seeds = parts, seeds
-        self._held: OrderedDict[tuple[tuple[Member, ...], str], Predictions] = OrderedDict()
+        self._held: OrderedDict[tuple[Any, ...], Predictions] = OrderedDict()
 
-    def read(self, members: tuple[Member, ...], data: str) -> Predictions:
-        """Read the predictions of members on a data set.
+    def read(
+        self, members: tuple[Member, ...], data: str, examples: NDArray[np.intp] | None = None
+    ) -> Predictions:
+        """Read the predictions of members on a data set, or on some examples of it.
 
         Raises:
             WorkError: members that were evaluated on other samples.
         """
-        key = (members, data)
+        key = (members, data, None if examples is None else len(examples))
         if key not in self._held:
-            self._held[key] = self._read(members, data)
+            self._held[key] = self._read(members, data, examples)
         self._held.move_to_end(key)
         while len(self._held) > 2 and sum(each.bytes for each in self._held.values()) > HELD_BYTES:
             self._held.popitem(last=False)
         return self._held[key]
 
-    def _read(self, members: Sequence[Member], data: str) -> Predictions:
+    def _read(
+        self, members: Sequence[Member], data: str, examples: NDArray[np.intp] | None
+    ) -> Predictions:
         full, half_a, half_b, seeded = [], [], [], []
         samples = ""
         names = ["data", "seed", "half", "encoding", "predictions", "ids_digest"]
@@ -99,7 +103,8 @@ class Reader:
                     raise WorkError(
                         f"unit {member.unit} was evaluated on other samples of '{data}'"
                     )
-                found[row["seed"], row["half"]] = _decode(row["predictions"], row["encoding"])
+                whole = _decode(row["predictions"], row["encoding"])
+                found[row["seed"], row["half"]] = whole if examples is None else whole[examples]
             full.append(found[None, None])
             seeded.append(len(found) > 1)
             if len(found) > 1:
@@ -113,16 +118,27 @@ def run_tile(tile: Tile, reader: Reader) -> None:
     """Compare all pairs of a tile and write its part, or its failure."""
     started, parts = time.perf_counter(), reader.parts
     try:
-        rows, columns = (reader.read(side, tile.data) for side in (tile.rows, tile.columns))
-        if rows.samples != columns.samples:
-            raise WorkError(f"rows and columns were evaluated on other samples of '{tile.data}'")
-        parts.write_pairs(tile.key, _table(tile, rows, columns))
+        parts.write_pairs(tile.key, compare(tile, reader))
         parts.clear_failure(tile.key)
     except OSError:
         raise  # such as a full disk: the tile stays missing
     except Exception as error:  # one tile's trouble costs that tile alone
         parts.write_failure(tile.key, "pairs", error)
     parts.write_timing(tile.key, "pairs", time.perf_counter() - started, platform.node())
+
+
+def compare(tile: Tile, reader: Reader) -> pa.Table:
+    """The wanted pairs of a tile, as rows of its part.
+
+    Raises:
+        WorkError: predictions of other samples.
+    """
+    rows, columns = (
+        reader.read(side, tile.data, tile.examples) for side in (tile.rows, tile.columns)
+    )
+    if rows.samples != columns.samples:
+        raise WorkError(f"rows and columns were evaluated on other samples of '{tile.data}'")
+    return _table(tile, rows, columns)
 
 
 def _decode(stored: bytes, encoding: str) -> NDArray[Any]:

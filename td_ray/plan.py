@@ -16,10 +16,10 @@ from typing import Literal, cast
 
 from td_ray import versions
 from td_ray.features import Pass, features_key
-from td_ray.files import Digest, fingerprint
+from td_ray.files import Digest, DigestMemory, fingerprint
 from td_ray.head_kinds import HeadKind, SearchedKind
 from td_ray.resolve import Problem
-from td_ray.results.manifest import Manifest
+from td_ray.results.manifest import Manifest, read_manifest
 from td_ray.results.parts import Parts, Run
 from td_ray.tasks import Task
 from td_ray.zoo import FeatureSource, PredictionSource, Representation
@@ -125,6 +125,14 @@ def make_plan(problem: Problem, manifest: Manifest, parts: Parts, digest: Digest
     undecided = [unit for unit in searched if not parts.has_choice(str(unit.key))]
     blocks, searches = _blocks(missing.values()), _blocks(undecided)
     return Plan(problem, manifest, tuple(units), tuple(states), blocks, searches)
+
+
+def plan_as_known(problem: Problem) -> Plan:
+    """The plan as far as it can be told without reading large files."""
+    experiment = problem.experiment
+    manifest = read_manifest(experiment.output_path, experiment)
+    digest = DigestMemory(experiment.cache_path).known
+    return make_plan(problem, manifest, Parts(experiment.output_path), digest)
 
 
 def _units_of(

@@ -5,15 +5,15 @@ Everything that can be seen without a heavy library is found here, before anythi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cached_property
 
 import numpy as np
 
 from td_ray.errors import InputError
 from td_ray.registry import closest
+from td_ray.selection import WantedPairs, select_pairs
 from td_ray.spec import Experiment
 from td_ray.tasks import DataSet, Task, resolve_tasks, used_sources
 from td_ray.zoo import Representation, resolve_representations
@@ -29,48 +29,18 @@ class Problem:
     Attributes:
         data: data sets that tasks use, by name.
         representations: those that some wanted pair needs.
+        wanted: which pairs the experiment asks for.
     """
 
     experiment: Experiment
     data: Mapping[str, DataSet]
     tasks: tuple[Task, ...]
     representations: tuple[Representation, ...]
-
-    @cached_property
-    def wanted(self) -> WantedPairs:
-        """Which pairs the experiment asks for."""
-        return WantedPairs(self.experiment.pairs)
+    wanted: WantedPairs
 
     def has_task(self, representation: Representation, task: Task) -> bool:
         """Whether a representation takes part in a task."""
         return representation.model.takes(task.spec.name)
-
-
-@dataclass(frozen=True)
-class WantedPairs:
-    """The ``pairs`` of an experiment: all, or those that two globs over names select."""
-
-    globs: str | tuple[tuple[str, str], ...]
-
-    def __call__(self, a: Representation, b: Representation) -> bool:
-        """Whether the pair is wanted, in either order."""
-        if isinstance(self.globs, str):
-            return True
-        return any(
-            (_matches(a, one) and _matches(b, other)) or (_matches(b, one) and _matches(a, other))
-            for one, other in self.globs
-        )
-
-    def needs(self, representation: Representation) -> bool:
-        """Whether some glob selects a representation."""
-        if isinstance(self.globs, str):
-            return True
-        return any(_matches(representation, glob) for pair in self.globs for glob in pair)
-
-
-def _matches(representation: Representation, glob: str) -> bool:
-    names = (representation.model_name, representation.name)
-    return any(name == glob or fnmatchcase(name, glob) for name in names)
 
 
 def resolve(experiment: Experiment) -> Problem:
@@ -79,16 +49,18 @@ def resolve(experiment: Experiment) -> Problem:
     Raises:
         InputError: the first thing that is wrong.
     """
+    everything = resolve_representations(experiment)
+    wanted = select_pairs(experiment.pairs, everything, experiment.folder)
+    representations = tuple(everything[position] for position in wanted.needed())
     data = load_data(experiment)
+    if experiment.samples == "intersect":
+        data = {name: _shared(each, representations, experiment) for name, each in data.items()}
     tasks = tuple(resolve_tasks(experiment.tasks, data))
     for task in tasks:
         _check_halves(task, experiment.seeds)
-    everything = resolve_representations(experiment)
-    wanted = WantedPairs(experiment.pairs)
-    _check_globs(wanted, everything)
-    representations = tuple(item for item in everything if wanted.needs(item))
+    _check_examples(experiment.examples, tasks)
     _check_representations(experiment, tasks, representations, data)
-    return Problem(experiment, data, tasks, representations)
+    return Problem(experiment, data, tasks, representations, wanted)
 
 
 def load_data(experiment: Experiment) -> dict[str, DataSet]:
@@ -101,6 +73,35 @@ def load_data(experiment: Experiment) -> dict[str, DataSet]:
         source.name: source.load(experiment.folder, experiment.cache_path)
         for source in used_sources(experiment)
     }
+
+
+def _shared(
+    data: DataSet, representations: Sequence[Representation], experiment: Experiment
+) -> DataSet:
+    """The samples of a data set that all models which are asked for it have.
+
+    Raises:
+        InputError: none are left of a split.
+    """
+    shared = np.ones(data.n, dtype=np.bool_)
+    fewest: tuple[int, str] = (data.n, "")
+    for model in {id(item.model): item.model for item in representations}.values():
+        lines = (task for task in experiment.tasks if model.takes(task.name))
+        if not any(data.name in model.data_sets(line) for line in lines):
+            continue
+        try:
+            own = model.has_samples(experiment.folder, data)
+        except InputError as error:
+            raise InputError(f"model '{model.name}': {error}") from None
+        shared &= own
+        fewest = min(fewest, (int(own.sum()), str(model.name)))
+    for split, rows in (("training", data.training), ("evaluation", data.evaluation)):
+        if not (shared & rows).any():
+            raise InputError(
+                f"samples: intersect leaves none of the {split} split of data set '{data.name}'; "
+                f"model '{fewest[1]}' has the fewest, {fewest[0]} of {data.n}"
+            )
+    return data.shared(shared)
 
 
 def _check_halves(task: Task, seeds: tuple[int, ...]) -> None:
@@ -123,13 +124,14 @@ def _check_halves(task: Task, seeds: tuple[int, ...]) -> None:
                 )
 
 
-def _check_globs(wanted: WantedPairs, representations: list[Representation]) -> None:
-    if isinstance(wanted.globs, str):
-        return
-    for glob in {glob for pair in wanted.globs for glob in pair}:
-        if not any(_matches(item, glob) for item in representations):
-            names = {item.model_name for item in representations}
-            raise InputError(f"pairs: '{glob}' selects no model: {closest(glob, names)}")
+def _check_examples(examples: int | None, tasks: tuple[Task, ...]) -> None:
+    sizes = (len(data.evaluation_ids) for task in tasks for data in task.evaluation.values())
+    most = max(sizes, default=0)
+    if examples is not None and examples > most:
+        raise InputError(
+            f"examples: pairs are to be estimated on {examples:,} samples, and no task predicts "
+            f"more than {most:,}; ask for fewer, or leave it out to compare on all"
+        )
 
 
 def _check_representations(

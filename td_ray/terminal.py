@@ -111,7 +111,7 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         "units of heads": _states(plan),
         "heads to fit": f"{plan['heads']:,}",
         **({"searches": _searches(plan)} if plan["searches"] else {}),
-        "pairs": f"{plan['pairs']:,}, {plan['pairs_finished']:,} there already",
+        "pairs": _pairs(plan),
         "features": _features(plan),
         "memory": f"up to {plan['trial_bytes'] / 2**30:.1f} GiB a trial",
         "time": f"roughly {_duration(plan['core_seconds'])} on one core, "
@@ -122,6 +122,11 @@ def print_plan(plan: Mapping[str, Any]) -> None:
     for name, text in lines.items():
         table.add_row(name, str(text))
     Console(highlight=False).print(table)
+
+
+def _pairs(plan: Mapping[str, Any]) -> str:
+    text = f"{plan['pairs']:,}, {plan['pairs_finished']:,} there already"
+    return text if plan["examples"] is None else f"{text}, on {plan['examples']:,} samples each"
 
 
 def _searches(plan: Mapping[str, Any]) -> str:
@@ -152,6 +157,7 @@ def _states(plan: Mapping[str, Any]) -> str:
 def _samples(data: Mapping[str, Any]) -> str:
     text = f"{data['data']}: {data['train']:,} to train on, {data['evaluation']:,} held out"
     text += f", {data['neither']:,} in neither split" if data["neither"] else ""
+    text += f", {data['left_out']:,} left out as not all models have them" * bool(data["left_out"])
     return text if data["stratified"] else f"{text}, cut without regard to classes"
 
 
@@ -193,6 +199,28 @@ def matrix_text(frame: pd.DataFrame, title: str, value: str) -> str:
     console.print(table)
     console.print(note, style="dim")
     return text.getvalue()
+
+
+def nearest_text(found: pd.DataFrame, title: str) -> str:
+    """A frame of nearest models as text, with what could not be compared."""
+    table = Table(box=None, pad_edge=False)
+    numbers = [
+        name for name in ("value", "floor", "tdx", "excess", "se") if found[name].notna().any()
+    ]
+    for name in ("model", "layer", *numbers):
+        table.add_column(name, justify="right" if name in numbers else "left", no_wrap=True)
+    for row in found.to_dict("records"):
+        table.add_row(row["model"], row["layer"], *(_number(row[name]) for name in numbers))
+    text = io.StringIO()
+    console = Console(file=text, width=WIDER_THAN_ANY, highlight=False)
+    console.print(title)
+    console.print(table)
+    if found.attrs["floor"] is not None:
+        console.print(f"its own noise floor: {_number(found.attrs['floor'])}")
+    for what, reason in (("head", "no head yet"), ("value", "no value, for a reason")):
+        if found.attrs[f"without_{what}"]:
+            console.print(f"not compared: {found.attrs[f'without_{what}']:,} with {reason}")
+    return text.getvalue().rstrip("\n")
 
 
 def warning_lines(heads: pd.DataFrame, searches: pd.DataFrame) -> list[str]:

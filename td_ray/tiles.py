@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,10 @@ class Member:
     unit: str
 
 
+Block = tuple[tuple[Member, ...], tuple[Member, ...], NDArray[np.bool_] | None]
+"""Rows, columns, and which of their pairs are wanted; None for all."""
+
+
 @dataclass(frozen=True, eq=False)
 class Tile:
     """Pairs between two ranges of representations, for one task, head, data set and measure.
@@ -40,6 +45,7 @@ class Tile:
         rows: those whose numbers are in one range.
         columns: those in another range, or the same.
         selected: (rows, columns) bool, which pairs are wanted; None for all.
+        examples: positions of the samples that are compared; None for all.
     """
 
     key: str
@@ -52,12 +58,12 @@ class Tile:
     rows: tuple[Member, ...]
     columns: tuple[Member, ...]
     selected: NDArray[np.bool_] | None
+    examples: NDArray[np.intp] | None = None
 
     @property
     def wanted(self) -> NDArray[np.bool_]:
         """(rows, columns) the wanted pairs, each once: the row's number is the smaller."""
-        a, b = (np.array([each.number for each in side]) for side in (self.rows, self.columns))
-        each_once: NDArray[np.bool_] = a[:, None] < b[None, :]
+        each_once = _each_once(self.rows, self.columns)
         return each_once if self.selected is None else each_once & self.selected
 
     @property
@@ -70,18 +76,12 @@ class Tile:
 
 def plan_tiles(plan: Plan, parts: Parts) -> list[Tile]:
     """Cut the wanted pairs of all finished units into tiles; those that are there included."""
-    size = plan.problem.experiment.resources.tile
+    size = plan.problem.experiment.examples
     tiles: list[Tile] = []
     for data, units in _comparable(plan, parts):
-        buckets: dict[int, list[HeadUnit]] = defaultdict(list)
-        for unit in sorted(units, key=lambda unit: unit.number):
-            buckets[unit.number // size].append(unit)
-        members = {number: _members(bucket) for number, bucket in buckets.items()}
-        for low in sorted(buckets):
-            for high in sorted(bucket for bucket in buckets if bucket >= low):
-                sides = (members[low], members[high])
-                selected = _selected(plan, buckets[low], buckets[high])
-                tiles.extend(_tiles(plan, units[0], data, *sides, selected))
+        examples = units[0].task.examples(data, size)
+        for block in _blocks(plan, units):
+            tiles.extend(_tiles(plan, units[0], data, block, examples))
     return tiles
 
 
@@ -99,27 +99,53 @@ def _members(units: Sequence[HeadUnit]) -> tuple[Member, ...]:
     return tuple(Member(unit.number, str(unit.key)) for unit in units)
 
 
-def _selected(
-    plan: Plan, rows: Sequence[HeadUnit], columns: Sequence[HeadUnit]
-) -> NDArray[np.bool_] | None:
-    wanted = plan.problem.wanted
-    if wanted.globs == "all":
-        return None
-    return np.array(
-        [[wanted(a.representation, b.representation) for b in columns] for a in rows],
-        dtype=np.bool_,
-    )
+def _blocks(plan: Plan, units: Sequence[HeadUnit]) -> Iterator[Block]:
+    """Two ranges of numbers at a time, with the pairs that are wanted of theirs."""
+    size, wanted = plan.problem.experiment.resources.tile, plan.problem.wanted
+    ordered = sorted(units, key=lambda unit: unit.number)
+    buckets = [list(each) for _, each in groupby(ordered, key=lambda unit: unit.number // size)]
+    members = [_members(bucket) for bucket in buckets]
+    places = [wanted.positions(unit.representation for unit in bucket) for bucket in buckets]
+    for low, rows in enumerate(members):
+        if wanted.are_all:
+            yield from ((rows, columns, None) for columns in members[low:])
+            continue
+        strip = wanted.block(places[low], np.concatenate(places[low:]))
+        ends = np.cumsum([len(place) for place in places[low:]])[:-1]
+        for columns, block in zip(members[low:], np.split(strip, ends, axis=1), strict=True):
+            yield from _wanted_of(rows, columns, block)
+
+
+def _wanted_of(
+    rows: tuple[Member, ...], columns: tuple[Member, ...], block: NDArray[np.bool_]
+) -> Iterator[Block]:
+    """The block without the rows and columns of which no pair is wanted; nothing if none is."""
+    each_once = _each_once(rows, columns)
+    selected = block & each_once
+    if (selected == each_once).all():
+        if selected.any():
+            yield rows, columns, None
+        return
+    a, b = (np.flatnonzero(selected.any(axis=axis)) for axis in (1, 0))
+    if len(a):
+        yield tuple(rows[i] for i in a), tuple(columns[j] for j in b), selected[np.ix_(a, b)]
+
+
+def _each_once(rows: Sequence[Member], columns: Sequence[Member]) -> NDArray[np.bool_]:
+    """(rows, columns) bool, where the row's number is the smaller."""
+    a, b = (np.array([each.number for each in side]) for side in (rows, columns))
+    return np.asarray(a[:, None] < b[None, :])
 
 
 def _tiles(
     plan: Plan,
     unit: HeadUnit,
     data: str,
-    rows: tuple[Member, ...],
-    columns: tuple[Member, ...],
-    selected: NDArray[np.bool_] | None,
+    block: Block,
+    examples: NDArray[np.intp] | None,
 ) -> Iterator[Tile]:
     """One tile for each measure, if a pair is wanted."""
+    rows, columns, selected = block
     task, spec = unit.task.name, unit.task.spec
     for measure in plan.problem.experiment.measures:
         key = fingerprint(
@@ -130,10 +156,12 @@ def _tiles(
                 [task, data, unit.head.name],
                 plan.problem.experiment.seeds,
                 [[(each.number, each.unit) for each in side] for side in (rows, columns)],
-                None if selected is None else selected.astype(int).tolist(),
+                None if selected is None else np.packbits(selected).tobytes().hex(),
+                # which ones follows from their number: units have the ids in their keys
+                *([] if examples is None else [len(examples)]),
             ]
         )
         what = (task, spec.kind, spec.distance, unit.head.name, data, measure)
-        tile = Tile(key, *what, rows, columns, selected)
+        tile = Tile(key, *what, rows, columns, selected, examples)
         if tile.n_pairs:
             yield tile

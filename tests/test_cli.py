@@ -141,6 +141,17 @@ def test_overrides(zoo: Path) -> None:
     assert json.loads(plan.stdout)["heads"] == 8 * 15
 
 
+def test_a_run_on_some_examples(zoo: Path) -> None:
+    assert td_ray(zoo, "run", "experiment.yaml", "--backend", "inline").returncode == 0
+    fewer = ["run", "experiment.yaml", "--backend", "inline", "--examples", "20"]
+    ran = td_ray(zoo, *fewer)
+    assert ran.returncode == 0, ran.stderr
+    assert "heads:" not in ran.stderr
+    assert (pd.read_parquet(zoo / "output/results/pairs")["n_examples"] == 20).all()
+    assert "12 there already, on 20 samples each" in td_ray(zoo, "plan", "output").stdout
+    assert "no task predicts more than 48" in refused(zoo, *fewer[:-1], "1000")
+
+
 def test_recorded_failures_end_with_3_and_are_named(zoo: Path) -> None:
     ids = pd.read_csv(zoo / "points.csv")["id"]
     write_features(zoo / "features/bad-0.npz", ids, np.full((SAMPLES, 2), np.nan))

@@ -27,11 +27,12 @@ def points() -> tuple[Any, Any]:
 
 def splits() -> list[Any]:
     from td_ray.tasks import halves, validation_part
+    from td_ray.tasks.splits import queue
 
     ids = np.array([f"s{number}" for number in range(90)])
     strata = np.arange(90) % 3
     both = halves(ids, strata, "digest", 3)
-    return [*both, validation_part(ids, strata, "digest")]
+    return [*both, validation_part(ids, strata, "digest"), np.argsort(queue(ids))]
 
 
 def targets() -> list[Any]:

@@ -32,11 +32,12 @@ def names(problem: Problem) -> list[str]:
 
 def wanted(problem: Problem) -> set[tuple[str, str]]:
     items = problem.representations
+    places = problem.wanted.positions(items)
+    block = problem.wanted.block(places, places)
+    assert (block == block.T).all()
     return {
-        (a.model_name[-1], b.model_name[-1])
-        for number, a in enumerate(items)
-        for b in items[number + 1 :]
-        if problem.wanted(a, b)
+        (items[a].model_name[-1], items[b].model_name[-1])
+        for a, b in np.argwhere(np.triu(block)).tolist()
     }
 
 
@@ -58,36 +59,6 @@ def test_data_sets_that_no_task_uses_are_not_read(folder: Path) -> None:
     }
     unused = {"name": "unused", "source": "table", "path": "nowhere.csv"}
     assert list(resolved(folder, data=[entry, unused]).data) == ["points"]
-
-
-@pytest.mark.parametrize(
-    ("pairs", "models", "expected"),
-    [
-        ([["net-0", "*"]], "012", {"01", "02"}),
-        ([["net-0", "net-1"]], "01", {"01"}),
-        ([["net-1", "net-0"]], "01", {"01"}),
-        ([["net-[01]", "net-2"]], "012", {"02", "12"}),
-        ([["net-0@output", "net-1"], ["net-1", "net-2"]], "012", {"01", "12"}),
-        ([["net-0", "net-0"]], "0", set()),
-    ],
-)
-def test_pairs_select_models(
-    folder: Path, pairs: list[list[str]], models: str, expected: set[str]
-) -> None:
-    problem = resolved(folder, pairs=pairs)
-    assert [name[-1] for name in names(problem)] == list(models)
-    assert {"".join(pair) for pair in wanted(problem)} == expected
-
-
-def test_names_with_brackets_are_selected_as_they_are(folder: Path) -> None:
-    entry = {"source": "features", "path": "features/*.npz", "name": "{stem}[a]"}
-    problem = resolved(folder, models=[entry], pairs=[["net-0[a]", "net-1[a]"]])
-    assert names(problem) == ["net-0[a]", "net-1[a]"]
-
-
-def test_globs_that_select_nothing(folder: Path) -> None:
-    with pytest.raises(InputError, match="pairs: 'net-7' selects no model: did you mean 'net-"):
-        resolved(folder, pairs=[["net-7", "*"]])
 
 
 def test_models_that_no_pair_wants_are_not_checked(folder: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from td_ray.errors import InputError
-from td_ray.spec import Experiment
+from td_ray.spec import Experiment, PairRule
 
 MODEL = {"source": "features", "path": "features/*.npy"}
 DATA = {"name": "flowers", "source": "table", "path": "labels.csv"}
@@ -56,6 +56,7 @@ def write(place: Path, **changes: Any) -> Path:
         ({"data": [{**DATA, "split": {"colum": "x"}}]}, "data.0.split.colum", "column"),
         ({"tasks": [{**TASK, "clases": {}}]}, "tasks.0.clases", "classes"),
         ({"heads": [{"kind": "logistic", "l3": 1}]}, "heads.0.l3", "l2"),
+        ({"pairs": [["a", "b"], {"betwen": "x"}]}, "pairs.1.betwen", "between"),
         ({"resources": {"devise": "cpu"}}, "resources.devise", "device"),
     ],
 )
@@ -149,8 +150,16 @@ def test_misspelt_names_get_the_closest_one(changes: dict[str, Any], message: st
         ({"seeds": [-1]}, ["seeds", "from 0"]),
         ({"pairs": "some"}, ["pairs", "'all'", "'some'"]),
         ({"pairs": ["a", "b"]}, ["pairs.0", "a list"]),
-        ({"pairs": [["a"]]}, ["pairs.0"]),
+        ({"pairs": [["a"]]}, ["pairs.0", "two names or globs", "['a']"]),
+        ({"pairs": [["a", 3]]}, ["pairs.0", "two names or globs", "['a', 3]"]),
+        ({"pairs": [["a", "b"], {}]}, ["pairs.1", "'within'"]),
+        ({"pairs": [{"within": []}]}, ["pairs.0", "'within'"]),
+        ({"pairs": [{"names": ["a"]}]}, ["pairs.0.names"]),
+        ({"pairs": [{"names": ["a", "b"], "file": "x.csv"}]}, ["pairs.0", "not both"]),
+        ({"pairs": [{"within": "a", "between": ["b", "a"]}]}, ["pairs.0", "another 'a'"]),
+        ({"pairs": "pairs.txt"}, ["pairs", "'all'", ".csv", "'pairs.txt'"]),
         ({"pairs": []}, ["pairs", "this list is empty"]),
+        ({"examples": 1}, ["examples", "equal to 2"]),
         ({"measures": []}, ["measures", "this list is empty"]),
         ({"resources": {"device": "gpu"}}, ["resources.device", "'cuda'", "'gpu'"]),
         ({"resources": {"memory": "2 XB"}}, ["resources.memory", "'2 XB'"]),
@@ -182,7 +191,15 @@ def test_seeds_are_a_count_or_a_list() -> None:
 
 def test_pairs_forms() -> None:
     assert parse().pairs == "all"
-    assert parse(pairs=[["a-*", "*"], ["b", "c"]]).pairs == (("a-*", "*"), ("b", "c"))
+    globs, groups = parse(pairs=[["a-*", "*"], {"within": "arch", "between": ["seed"]}]).pairs
+    assert isinstance(globs, PairRule)
+    assert globs.names == ("a-*", "*")
+    assert groups == PairRule(within=("arch",), between=("seed",))
+    assert parse(pairs="some.csv").pairs == (PairRule(file="some.csv"),)
+    listed = parse(pairs=[["a", "b"], {"within": "arch"}, {"file": "x.csv"}])
+    content = yaml.safe_load(listed.to_yaml())
+    assert content["pairs"] == [{"names": ["a", "b"]}, {"within": ["arch"]}, {"file": "x.csv"}]
+    assert Experiment.parse(content) == listed
 
 
 def test_one_word_may_stand_for_a_list() -> None:

@@ -7,6 +7,7 @@ units of work, their fingerprints) is computed from it and from the bytes it poi
 from td_ray.spec.entries import DataEntry, Frozen, Kind, ModelEntry, Name, Scalar, Split, Words
 from td_ray.spec.experiment import Experiment, default_cache
 from td_ray.spec.heads import HeadSpec
+from td_ray.spec.pairs import PairRule
 from td_ray.spec.resources import Resources
 from td_ray.spec.tasks import Family, TaskSpec
 
@@ -19,6 +20,7 @@ __all__ = [
     "Kind",
     "ModelEntry",
     "Name",
+    "PairRule",
     "Resources",
     "Scalar",
     "Split",

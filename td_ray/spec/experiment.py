@@ -20,6 +20,7 @@ from td_ray import registry, yaml_files
 from td_ray.errors import InputError
 from td_ray.spec.entries import DataEntry, Frozen, ModelEntry, Split, Words
 from td_ray.spec.heads import HeadSpec, kinds_for
+from td_ray.spec.pairs import PairRule, Pairs
 from td_ray.spec.resources import Resources
 from td_ray.spec.tasks import Family, TaskSpec
 from td_ray.validation_errors import Place, explain
@@ -80,7 +81,9 @@ class Experiment(Frozen):
         Field(default_factory=_heads, min_length=1),
     ]
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    pairs: Literal["all"] | Annotated[tuple[tuple[str, str], ...], Field(min_length=1)] = "all"
+    samples: Literal["match", "intersect"] = "match"
+    pairs: Pairs = "all"
+    examples: Annotated[int, Field(ge=2)] | None = None
     measures: Annotated[Words, Field(min_length=1)] = ("td",)
     resources: Resources = Resources()
     output: Path = Path("output")
@@ -216,5 +219,9 @@ def _keys_beside(place: Place, content: Mapping[str, Any]) -> list[str]:
     if room in registries:
         known, key = registries[room]
         return list(known.get(content[room][number][key]).model_fields)
-    others: dict[str, type[Frozen]] = {"tasks": TaskSpec, "resources": Resources}
+    others: dict[str, type[Frozen]] = {
+        "tasks": TaskSpec,
+        "pairs": PairRule,
+        "resources": Resources,
+    }
     return list(others[room].model_fields)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
@@ -48,6 +48,8 @@ class DataSet:
         strata: (n,) labels, as text, by which splits and halves are stratified, or None.
         groups: (n,) values, as text, whose samples stay together, or None.
         folder: where the source's relative paths start.
+        left_out: how many samples were, since not all models have them; files of models may hold
+            others then. None where they must hold the same ids.
     """
 
     name: str
@@ -58,6 +60,7 @@ class DataSet:
     source: DataSource
     groups: NDArray[np.str_] | None = None
     folder: Path = Path()
+    left_out: int | None = None
 
     @property
     def ids(self) -> NDArray[np.str_]:
@@ -73,6 +76,18 @@ class DataSet:
     def evaluation_ids(self) -> NDArray[np.str_]:
         """Ids of the evaluation split, in row order: the order of stored predictions."""
         return self.ids[self.evaluation]
+
+    def shared(self, rows: NDArray[np.bool_]) -> DataSet:
+        """The samples that all models have, (n,) bool; each stays on its side of the split."""
+        return replace(
+            self,
+            samples=_some(self.samples, np.flatnonzero(rows)),
+            training=self.training[rows],
+            evaluation=self.evaluation[rows],
+            strata=None if self.strata is None else self.strata[rows],
+            groups=None if self.groups is None else self.groups[rows],
+            left_out=int((~rows).sum()),
+        )
 
     def column(self, name: str, wanted_by: str) -> NDArray[Any]:
         """Return a column.
@@ -147,6 +162,11 @@ class DataSet:
         """Identity of the evaluation split's ids and their order, which predictions follow."""
         return fingerprint(self.evaluation_ids.tolist())
 
+    @cached_property
+    def queue(self) -> NDArray[np.uint64]:
+        """(n_evaluation,) keys of the evaluation split, from which all tasks draw alike."""
+        return splits.queue(self.evaluation_ids)
+
     def __getstate__(self) -> dict[str, Any]:
         """All but inputs that were opened: workers open their own."""
         return {name: value for name, value in self.__dict__.items() if name != "inputs"}
@@ -187,6 +207,12 @@ class DataSet:
 @lru_cache(maxsize=64)
 def _inputs_identity(data: DataSet, digest: Digest) -> Any:
     return data.source.inputs_identity(data.folder, digest)
+
+
+def _some(samples: Samples, rows: NDArray[np.intp]) -> Samples:
+    columns = {name: values[rows] for name, values in samples.columns.items()}
+    inputs = None if samples.inputs is None else partial(_chosen, samples.inputs, rows)
+    return Samples(samples.ids[rows], columns, inputs)
 
 
 def _chosen(inputs: Callable[[], Inputs], rows: NDArray[np.intp]) -> Inputs:
@@ -256,9 +282,7 @@ class DataSource(DataEntry, ABC):
             ]
             strata = np.array(pairs)
         rows = np.flatnonzero(splits.subset(samples.ids, strata, size, self.split.seed))
-        columns = {name: values[rows] for name, values in samples.columns.items()}
-        inputs = None if samples.inputs is None else partial(_chosen, samples.inputs, rows)
-        return Samples(samples.ids[rows], columns, inputs)
+        return _some(samples, rows)
 
     def _words(self, samples: Samples, name: str, verb: str) -> NDArray[np.str_]:
         """A column to stratify or group by, as text."""

@@ -254,6 +254,11 @@ def _strata(strata: NDArray[Any] | None, n: int) -> list[NDArray[np.intp]]:
     return [np.flatnonzero(strata == value) for value in np.unique(strata)]
 
 
+def queue(ids: NDArray[np.str_]) -> NDArray[np.uint64]:
+    """(n,) keys of evaluated samples: where pairs take some examples, those with the smallest."""
+    return keys(ids, "examples")
+
+
 def keys(ids: NDArray[np.str_], key: str, words: int = 1) -> NDArray[np.uint64]:
     """(n,) 64-bit keys of sample ids; (n, words) where up to 8 words are asked for."""
     secret = hashlib.sha256(key.encode()).digest()

@@ -169,6 +169,21 @@ class Task:
         whole = len(ids) == len(data.evaluation_ids)
         return data.evaluation_digest if whole else fingerprint(ids.tolist())
 
+    def examples(self, name: str, size: int | None) -> NDArray[np.intp] | None:
+        """Positions of the predicted samples of a data set that pairs are estimated on.
+
+        They are drawn without regard to classes, so that a share of them is an unbiased estimate.
+        A larger size holds all of a smaller one.
+
+        Returns:
+            (size,) ascending; None for all, where no size is given or there are no more.
+        """
+        if size is None:
+            return None
+        data = self.evaluation[name]
+        keys = data.queue[self.evaluation_rows(name)[data.evaluation]]
+        return np.sort(np.argsort(keys, kind="stable")[:size]) if size < len(keys) else None
+
     @property
     def validation(self) -> NDArray[np.bool_]:
         """(n_train,) the rows of the data set's validation part that take part."""

@@ -97,14 +97,32 @@ def require_column(path: Path, key: str) -> None:
             raise InputError(f"{path} has no column '{key}': {closest(key, names)}")
 
 
+def holds(path: Path, ids: str | None, folder: Path, wanted: NDArray[np.str_]) -> NDArray[np.bool_]:
+    """(n,) bool, which of the ``wanted`` ids come with a file; all where its rows are in order.
+
+    Raises:
+        InputError: no such file, or no ids.
+    """
+    if ids == ROW_ORDER:
+        return np.ones(len(wanted), dtype=np.bool_)
+    return np.isin(wanted, _ids_of(require_file(path, "samples"), ids, folder))
+
+
 def row_order(
-    path: Path, ids: str | None, folder: Path, wanted: NDArray[np.str_], data: str, key: str
+    path: Path,
+    ids: str | None,
+    folder: Path,
+    wanted: NDArray[np.str_],
+    data: str,
+    key: str,
+    others: bool = False,
 ) -> NDArray[np.intp]:
     """Return (n,) row numbers that put a file's rows into the order of ``wanted`` ids.
 
     Args:
         path: the file that holds the array called ``key``.
         ids: a file of ids, or ``row-order``, or None for ids inside the file.
+        others: whether the file may hold other ids beside the wanted ones.
 
     Raises:
         InputError: other ids than the data set's, another number of rows, or no ids at all.
@@ -117,19 +135,23 @@ def row_order(
                 f"with ids: {ROW_ORDER} they must be equal"
             )
         return np.arange(rows)
-    if ids is None:
-        names = _ids_inside(path)
-    else:
-        beside = require_file(folder / ids, f"sample ids of {path.name}")
-        status = beside.stat()
-        names = _ids_in(beside, (status.st_size, status.st_mtime_ns))
+    names = _ids_of(path, ids, folder)
     if len(names) != rows:
         raise InputError(f"{path} has {rows} rows, and {len(names)} sample ids come with it")
-    return _align(names, wanted, data, path)
+    return _align(names, wanted, data, path, others)
+
+
+def _ids_of(path: Path, ids: str | None, folder: Path) -> NDArray[np.str_]:
+    """The ids inside a file, or in the one beside it."""
+    if ids is None:
+        return _ids_inside(path)
+    beside = require_file(folder / ids, f"sample ids of {path.name}")
+    status = beside.stat()
+    return _ids_in(beside, (status.st_size, status.st_mtime_ns))
 
 
 def _align(
-    names: NDArray[np.str_], wanted: NDArray[np.str_], data: str, path: Path
+    names: NDArray[np.str_], wanted: NDArray[np.str_], data: str, path: Path, others: bool
 ) -> NDArray[np.intp]:
     if np.array_equal(names, wanted):
         return np.arange(len(names))
@@ -139,7 +161,7 @@ def _align(
     if len(twice):
         raise InputError(f"{path}: the sample id '{ordered[twice[0]]}' is there twice")
     missing = np.setdiff1d(wanted, names)
-    unknown = np.setdiff1d(names, wanted)
+    unknown = np.setdiff1d(names, wanted)[: 0 if others else None]
     if len(missing) or len(unknown):
         parts = [
             f"{len(some)} {what} (such as '{some[0]}')"
@@ -149,7 +171,7 @@ def _align(
         raise InputError(
             f"{path}: sample ids do not match those of data set '{data}': "
             + ", ".join(parts)
-            + "; both must hold the same ids, in any order"
+            + "; both must hold the same ids, in any order, or say samples: intersect"
         )
     return order[np.searchsorted(ordered, wanted)]
 

@@ -47,6 +47,10 @@ class FeatureArrays(FileEntry, ArraySource):
         array = digest(self.file(folder, data))
         return None if array is None or (beside and ids is None) else [array, ids, self.key]
 
+    def has_samples(self, folder: Path, data: DataSet) -> NDArray[np.bool_]:
+        """Those whose ids come with the file."""
+        return arrays.holds(self.file(folder, data.name), self._ids(data), folder, data.ids)
+
     def check(self, folder: Path, data: DataSet, tasks: Sequence[str]) -> None:
         """The file is there and its ids are the data set's."""
         path = require_file(self.file(folder, data.name), "features")
@@ -68,5 +72,9 @@ class FeatureArrays(FileEntry, ArraySource):
                 yield block.astype(np.float32)
 
     def _order(self, path: Path, folder: Path, data: DataSet) -> NDArray[np.intp]:
-        ids = None if self.ids is None else named(self.ids, data.name)
-        return arrays.row_order(path, ids, folder, data.ids, data.name, self.key)
+        others = data.left_out is not None
+        ids = self._ids(data)
+        return arrays.row_order(path, ids, folder, data.ids, data.name, self.key, others)
+
+    def _ids(self, data: DataSet) -> str | None:
+        return None if self.ids is None else named(self.ids, data.name)

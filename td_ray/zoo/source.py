@@ -62,6 +62,14 @@ class ModelSource(ModelEntry, ABC):
         """Names of the data sets on which a task needs outputs of the model."""
         return tuple(dict.fromkeys((task.data, *task.evaluated_on)))
 
+    def has_samples(self, folder: Path, data: DataSet) -> NDArray[np.bool_]:
+        """(n,) bool, the samples of a data set that the model has, or can have, outputs of.
+
+        Raises:
+            InputError: a missing file, or one without ids.
+        """
+        return np.ones(data.n, dtype=np.bool_)
+
     def check(self, folder: Path, data: DataSet, tasks: Sequence[str]) -> None:
         """Find what can be seen without a heavy library.
 

@@ -70,6 +70,11 @@ class StoredPredictions(FileEntry, PredictionSource):
             return None
         return [outputs, ids, dict(self.columns), self.halves]
 
+    def has_samples(self, folder: Path, data: DataSet) -> NDArray[np.bool_]:
+        """Those whose ids come with the file, and all that are not predicted."""
+        path, ids = self.file(folder, data.name), self._ids(data)
+        return arrays.holds(path, ids, folder, data.ids) | ~data.evaluation
+
     def check(self, folder: Path, data: DataSet, tasks: Sequence[str]) -> None:
         """The file is there, with a column for each task and the evaluation split's ids."""
         path = require_file(self.file(folder, data.name), "predictions")
@@ -100,10 +105,13 @@ class StoredPredictions(FileEntry, PredictionSource):
         return _labels(outputs, task, path) if task.is_classification else _values(outputs, path)
 
     def _order(self, path: Path, folder: Path, data: DataSet, key: str) -> NDArray[np.intp]:
-        ids = None if self.ids is None else named(self.ids, data.name)
-        whole = arrays.n_rows(path, key) == data.n
+        others = data.left_out is not None
+        whole = not others and arrays.n_rows(path, key) == data.n
         wanted = data.ids if whole else data.evaluation_ids
-        return arrays.row_order(path, ids, folder, wanted, data.name, key)
+        return arrays.row_order(path, self._ids(data), folder, wanted, data.name, key, others)
+
+    def _ids(self, data: DataSet) -> str | None:
+        return None if self.ids is None else named(self.ids, data.name)
 
 
 def _labels(outputs: NDArray[Any], task: Task, path: Path) -> NDArray[np.int64]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from td_ray.features import FeatureStore
+from td_ray.measures import fitting
 from td_ray.memory import default_memory
 from td_ray.plan import HeadUnit, Plan
 from td_ray.results.parts import Parts
@@ -97,7 +98,7 @@ def estimate(plan: Plan, parts: Parts) -> Estimate:
 
 
 def count_pairs(plan: Plan) -> int:
-    """Wanted pairs over all tasks, heads and evaluated data sets."""
+    """Wanted pairs over all tasks, heads, evaluated data sets and measures."""
     experiment, problem = plan.problem.experiment, plan.problem
     total = 0
     for task in problem.tasks:
@@ -108,7 +109,8 @@ def count_pairs(plan: Plan) -> int:
             wanted = sum(
                 problem.wanted(a, b) for number, a in enumerate(items) for b in items[:number]
             )
-        total += wanted * len(experiment.heads_for(task.spec)) * len(task.evaluation)
+        measures = len(fitting(experiment.measures, task.spec.kind))
+        total += wanted * len(experiment.heads_for(task.spec)) * len(task.evaluation) * measures
     return total
 
 

@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from td_ray.errors import InputError
-from td_ray.registry import closest
+from td_ray.registry import MEASURES, closest
 from td_ray.spec import Experiment
 from td_ray.tasks import DataSet, Task, resolve_tasks, used_sources
 from td_ray.zoo import Representation, resolve_representations
@@ -79,6 +79,7 @@ def resolve(experiment: Experiment) -> Problem:
     Raises:
         InputError: the first thing that is wrong.
     """
+    _check_measures(experiment)
     data = load_data(experiment)
     tasks = tuple(resolve_tasks(experiment.tasks, data))
     for task in tasks:
@@ -89,6 +90,18 @@ def resolve(experiment: Experiment) -> Problem:
     representations = tuple(item for item in everything if wanted.needs(item))
     _check_representations(experiment, tasks, representations, data)
     return Problem(experiment, data, tasks, representations)
+
+
+def _check_measures(experiment: Experiment) -> None:
+    """Refuse a measure of predictions that compares none of the tasks' kinds."""
+    for name in experiment.measures:
+        kinds = getattr(MEASURES.get(name), "kinds", None)  # a measure of features has none
+        if kinds is not None and not any(task.kind in kinds for task in experiment.tasks):
+            tasks = ", ".join(f"'{task.name}' ({task.kind})" for task in experiment.tasks)
+            raise InputError(
+                f"measure '{name}' compares tasks of kind {' and '.join(kinds)}, and there is "
+                f"none: {tasks}; leave it out of 'measures', or add such a task"
+            )
 
 
 def load_data(experiment: Experiment) -> dict[str, DataSet]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from td_ray import versions
 from td_ray.files import fingerprint
+from td_ray.measures import fitting
 from td_ray.plan import HeadUnit, Plan
 from td_ray.results.parts import Parts
 
@@ -121,7 +122,7 @@ def _tiles(
 ) -> Iterator[Tile]:
     """One tile for each measure, if a pair is wanted."""
     task, spec = unit.task.name, unit.task.spec
-    for measure in plan.problem.experiment.measures:
+    for measure in (each.name for each in fitting(plan.problem.experiment.measures, spec.kind)):
         key = fingerprint(
             [
                 versions.MEASURES,

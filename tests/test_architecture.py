@@ -39,6 +39,7 @@ ROOMS = [
     "scaled_features",
     "engine",
     "search",
+    "predictions",
     "pairs",
     "compact",
     "sweep",

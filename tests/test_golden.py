@@ -78,13 +78,13 @@ def heads() -> list[Any]:
 
 
 def measures() -> list[Any]:
-    from td_ray.measures import distance_matrix
+    from td_ray.measures import disagreement, value_distance
 
     features, label = points()
     codes = np.stack([label, np.roll(label, 1), np.roll(label, 2)]).astype(np.uint8)
-    found = [distance_matrix("td", "classification", codes, codes)]
+    found = [disagreement(codes, codes)]
     for distance in ("cosine", "mean", "none"):
-        found.append(distance_matrix("td", "regression", features.T, features.T, distance=distance))
+        found.append(value_distance(features.T, features.T, distance))
     return found
 
 

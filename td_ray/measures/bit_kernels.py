@@ -75,7 +75,7 @@ def count_kernel(planes: int) -> Kernel:
                     counts[i + 2, j] += np.int32(n2)
                     counts[i + 3, j] += np.int32(n3)
 
-    return _compiled(count)
+    return compiled(count)
 
 
 @cache
@@ -111,10 +111,11 @@ def block_kernel(planes: int, blocks: int) -> Kernel:
                             counts[i, j, k] += np.int32(popcount(d0))
                             counts[i + 1, j, k] += np.int32(popcount(d1))
 
-    return _compiled(count)
+    return compiled(count)
 
 
-def _compiled(function: Callable[..., None]) -> Kernel:
+def compiled(function: Callable[..., None]) -> Kernel:
+    """A loop without interpreter lock, kept in numba's cache where there is one."""
     try:
         kernel: Kernel = njit(nogil=True, cache=True)(function)
     except RuntimeError:  # nowhere to write a cache: this process compiles for itself

@@ -74,6 +74,8 @@ def count_block_differences(
     """
     from td_ray.measures.bit_kernels import block_kernel
 
+    if blocks == 1:
+        return count_differences(a, b, threads)[..., None]
     if a.shape[2] % blocks or a.shape[2] != b.shape[2]:
         raise ValueError(f"{a.shape[2]} and {b.shape[2]} words are not those of {blocks} blocks")
     return _all_pairs(a, b, block_kernel(_planes(a, b), blocks), (blocks,), threads)

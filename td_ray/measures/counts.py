@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from td_ray.measures.bit_planes import count_block_differences, pack
-from td_ray.measures.outputs import Outputs
+from td_ray.measures.outputs import Outputs, histogram
 from td_ray.measures.sums import Sums, summed
 
 
@@ -63,17 +62,12 @@ def chance(a: Outputs, b: Outputs) -> Sums:
     Over n^2 it is the agreement of two that predict independently. Without block g a product
     t u of counts becomes (t - t_g)(u - u_g), which is t u less t_g u + (t - t_g) u_g.
     """
-    width = 1 + int(max(each.predicted.max(initial=0) for each in (a, b)))
-    whole_a, whole_b = (_histogram(each.predicted, width) for each in (a, b))
+    whole = a.histogram @ b.histogram.T
+    if a.n_blocks == 1:
+        return summed(whole[..., None])
+    classes = a.examples.n_classes
     lost = np.empty((len(a), len(b), a.n_blocks))
     for number, members in enumerate(a.examples.blocks.members):
-        here_a, here_b = (_histogram(each.predicted[:, members], width) for each in (a, b))
-        lost[..., number] = here_a @ whole_b.T + (whole_a - here_a) @ here_b.T
-    return Sums(whole_a @ whole_b.T, lost)
-
-
-def _histogram(codes: NDArray[np.integer], width: int) -> NDArray[np.float64]:
-    """(rows, width) how often each code is in each row of codes (rows, n)."""
-    places = codes + width * np.arange(len(codes))[:, None]
-    counts = np.bincount(places.ravel(), minlength=len(codes) * width)
-    return counts.reshape(len(codes), width).astype(np.float64)
+        here_a, here_b = (histogram(each.predicted[:, members], classes) for each in (a, b))
+        lost[..., number] = here_a @ b.histogram.T + (a.histogram - here_a) @ here_b.T
+    return Sums(whole, lost)

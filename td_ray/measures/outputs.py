@@ -59,6 +59,13 @@ def one_block(n: int) -> ExampleBlocks:
     return example_blocks(np.arange(n, dtype=np.uint64), None, 1)
 
 
+def histogram(codes: NDArray[np.integer], classes: int) -> NDArray[np.float64]:
+    """(rows, classes) how often each code is in each row of codes (rows, n)."""
+    places = codes + classes * np.arange(len(codes))[:, None]
+    counts = np.bincount(places.ravel(), minlength=len(codes) * classes)
+    return counts.reshape(len(codes), classes).astype(np.float64)
+
+
 @dataclass(frozen=True, eq=False)
 class Outputs:
     """The outputs of H heads on n examples. A slice of it holds some of the heads.
@@ -108,6 +115,11 @@ class Outputs:
         """(H, blocks) how many examples a head gets right: that differ from a row of zeros."""
         nothing = np.zeros_like(self.right_planes[:1])
         return count_block_differences(self.right_planes, nothing, self.n_blocks)[:, 0]
+
+    @cached_property
+    def histogram(self) -> NDArray[np.float64]:
+        """(H, C) how often each class is predicted."""
+        return histogram(self.predicted, self.examples.n_classes)
 
     @cached_property
     def finite(self) -> NDArray[np.bool_]:

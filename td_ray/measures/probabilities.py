@@ -26,8 +26,8 @@ def jensen_shannon(a: Outputs, b: Outputs) -> Sums:
     for number, members in enumerate(a.examples.blocks.members):
         for start in range(0, len(members), step):
             here = members[start : start + step]
-            sides = (np.take(each, here, axis=1).astype(np.float64) for each in (p, q))
-            found[..., number] += _divergences(*(side.reshape(len(side), -1) for side in sides))
+            one, other = (_some(p, here), None if a is b else _some(q, here))
+            found[..., number] += _divergences(one, other)
     return summed(found)
 
 
@@ -47,16 +47,28 @@ def _probabilities(outputs: Outputs) -> NDArray[np.float32]:
     return outputs.probabilities
 
 
-def _divergences(p: Floats, q: Floats) -> Floats:
-    """(A, B) sums over examples and classes, from (A, m) and (B, m) probabilities."""
+def _some(probabilities: NDArray[np.float32], members: NDArray[np.intp]) -> Floats:
+    """(H, m) those of some examples, all classes side by side."""
+    some = np.take(probabilities, members, axis=1).astype(np.float64)
+    return some.reshape(len(some), -1)
+
+
+def _divergences(p: Floats, other: Floats | None) -> Floats:
+    """(A, B) sums over examples and classes, from (A, m) and (B, m) probabilities.
+
+    Without others the rows of the first are compared with each other, each pair once.
+    """
+    q = p if other is None else other
     found = np.empty((len(p), len(q)))
-    halves = p / 2, q / 2
+    half_p, half_q = p / 2, q / 2
     own = _plogp(p).sum(axis=1)[:, None] / 2 + _plogp(q).sum(axis=1)[None] / 2
     together = max(1, OF_PAIRS // p.shape[1])
-    for i, half in enumerate(halves[0]):
-        for start in range(0, len(q), together):
+    for i, half in enumerate(half_p):
+        for start in range(i if other is None else 0, len(q), together):
             columns = slice(start, start + together)
-            found[i, columns] = _plogp(half + halves[1][columns]).sum(axis=1)
+            found[i, columns] = _plogp(half + half_q[columns]).sum(axis=1)
+        if other is None:
+            found[i:, i] = found[i, i:]
     return np.asarray(np.maximum(own - found, 0.0))
 
 

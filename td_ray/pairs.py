@@ -31,7 +31,7 @@ from td_ray.tasks import Task
 from td_ray.tasks.splits import keys
 from td_ray.tiles import Member, Tile
 
-__all__ = ["Reader", "examples_of", "run_tile"]
+__all__ = ["Reader", "compare", "examples_of", "run_tile"]
 
 ON_HALVES = "heads fitted on half the training split: "
 PROBABILITY_BYTES = 2**28
@@ -70,7 +70,7 @@ def run_tile(tile: Tile, examples: Examples, reader: Reader) -> None:
     """Compare all pairs of a tile and write its part, or its failure."""
     started, parts = time.perf_counter(), reader.parts
     try:
-        parts.write_pairs(tile.key, _table(tile, examples, reader))
+        parts.write_pairs(tile.key, compare(tile, examples, reader))
         parts.clear_failure(tile.key)
     except OSError:
         raise  # such as a full disk: the tile stays missing
@@ -103,8 +103,12 @@ class _Compared:
         self.floor_a[rows], self.floor_b[columns] = other.floor_a, other.floor_b
 
 
-def _table(tile: Tile, examples: Examples, reader: Reader) -> pa.Table:
-    """All wanted pairs, from row to column; then back, for a measure that is not symmetric."""
+def compare(tile: Tile, examples: Examples, reader: Reader) -> pa.Table:
+    """The wanted pairs of a tile as rows of its part; a measure that is not symmetric has two each.
+
+    Raises:
+        WorkError: predictions of other samples, or without the probabilities that are needed.
+    """
     measure = find_measure(tile.measure)
     form, wanted = measure.form(tile.kind, tile.distance), tile.wanted
     shape = wanted.shape

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from td_ray.measures import SIMILAR, find_measure
+from td_ray.measures import SIMILAR, find_measure, fitting
 from td_ray.plan import HeadUnit, Plan
 from td_ray.results.pairs_table import Comparison
 from td_ray.results.parts import Parts
@@ -136,10 +136,10 @@ def _comparisons(plan: Plan, counts: Mapping[Comparison, tuple[int, int]]) -> pa
     """All that the plan compares, those without a pair included."""
     specs = {task.name: task.spec for task in plan.problem.tasks}
     asked = {
-        Comparison(unit.task.name, data, unit.head.name, measure): None
+        Comparison(unit.task.name, data, unit.head.name, measure.name): None
         for unit in plan.units
         for data in unit.task.evaluation
-        for measure in plan.problem.experiment.measures
+        for measure in fitting(plan.problem.experiment.measures, unit.task.spec.kind)
     }
     rows = []
     for comparison in asked:

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from td_ray.errors import InputError, WorkError
 from td_ray.heads import ClassTarget, Target, ValueTarget, fit_heads, fit_scaling
-from td_ray.measures import disagreement, distance_matrix, has_direction
+from td_ray.measures import disagreement, has_direction, value_distance
 
 Array = ArrayLike | Tensor
 CONSTANT = "the head predicts a constant, which has no direction to compare"
@@ -104,7 +104,7 @@ def pairwise_discrepancy(
         predictions[name] = _predict(name, train[name], held_out[name], target, head, l2)
     rows = np.stack(list(predictions.values()))
     kind = "classification" if isinstance(target, ClassTarget) else "regression"
-    values = distance_matrix("td", kind, rows, rows)
+    values = (disagreement if kind == "classification" else value_distance)(rows, rows)
     names, reasons = list(predictions), {}
     if kind == "regression":
         directed = has_direction(rows)

@@ -14,6 +14,7 @@ from typing import Any, get_args
 import numpy as np
 
 from td_ray.features import FeatureStore
+from td_ray.measures import fitting
 from td_ray.memory import default_memory
 from td_ray.plan import HeadUnit, Plan, State
 from td_ray.results.parts import Parts
@@ -99,7 +100,7 @@ def estimate(plan: Plan, parts: Parts) -> Estimate:
 
 
 def count_pairs(plan: Plan) -> int:
-    """Wanted pairs over all tasks, heads and evaluated data sets."""
+    """Wanted pairs over all tasks, heads, evaluated data sets and measures."""
     experiment, problem = plan.problem.experiment, plan.problem
     wanted: dict[str, int] = {}  # the same for all tasks of a family
     total = 0
@@ -108,7 +109,9 @@ def count_pairs(plan: Plan) -> int:
         if line not in wanted:
             items = (item for item in problem.representations if problem.has_task(item, task))
             wanted[line] = problem.wanted.count(problem.wanted.positions(items))
-        total += wanted[line] * len(experiment.heads_for(task.spec)) * len(task.evaluation)
+        measures = len(fitting(experiment.measures, task.spec.kind))
+        heads = len(experiment.heads_for(task.spec))
+        total += wanted[line] * heads * len(task.evaluation) * measures
     return total
 
 

@@ -15,8 +15,8 @@ import pandas as pd
 import pyarrow as pa
 
 from td_ray.errors import InputError
-from td_ray.measures import find_measure
-from td_ray.pairs import Reader, compare
+from td_ray.measures import DIFFERENT, find_measure
+from td_ray.pairs import Reader, compare, task_examples
 from td_ray.plan import HeadUnit, plan_as_known
 from td_ray.registry import closest
 from td_ray.resolve import Problem, resolve
@@ -65,7 +65,8 @@ def nearest(
         experiment: whose heads are fitted, all or some of them.
         model: a model, or one at a layer (``resnet18@layer3``) where it has several.
         task: the task's name, or a family's for the mean over its tasks.
-        measure: a measure of predictions, among the experiment's or not.
+        measure: a measure of predictions, among the experiment's or not. Of one that is not
+            symmetric, values are from the model to the others.
         head: needed where the task has several heads.
         data: the data set that is predicted; needed where there are several.
         k: how many at most; those without a value are left out.
@@ -78,7 +79,7 @@ def nearest(
     Raises:
         InputError: no such name, more than one thing to choose from, or no head for the model yet.
     """
-    is_distance = find_measure(measure).direction == "higher is more different"
+    is_distance = find_measure(measure).direction == DIFFERENT
     problem = resolve(experiment)
     tasks = _tasks(problem, task)
     heads = [each.name for each in experiment.heads_for(tasks[0].spec)]
@@ -170,10 +171,13 @@ def _row(
 
 def _compare(row: Row, reader: Reader, experiment: Experiment) -> pd.DataFrame:
     """A line for each other one, in their order; its ``attrs`` hold the ``floor`` of the one."""
-    tables = [compare(tile, reader) for tile in _tiles(row, experiment)]
+    examples = task_examples(row.one.task, row.data, experiment.examples, {})
+    tables = [compare(tile, examples, reader) for tile in _tiles(row, experiment)]
     if not tables:
         raise InputError(f"no other model has a head for task '{row.one.task.name}' yet")
     pairs: pd.DataFrame = pa.concat_tables(tables).to_pandas()
+    if not find_measure(row.measure).is_symmetric:
+        pairs = pairs[pairs["a"] == row.one.number].reset_index(drop=True)
     items = [other.representation for other in row.others]
     is_first = pairs["a"] == row.one.number
     lines = pairs.assign(
@@ -190,7 +194,6 @@ def _compare(row: Row, reader: Reader, experiment: Experiment) -> pd.DataFrame:
 def _tiles(row: Row, experiment: Experiment) -> Iterator[Tile]:
     """The row as tiles: those whose numbers are smaller stand in a column above it."""
     task, one = row.one.task, (Member(row.one.number, str(row.one.key)),)
-    examples = task.examples(row.data, experiment.examples)
     what = (task.name, task.spec.kind, task.spec.distance, row.one.head.name, row.data, row.measure)
     size = experiment.resources.tile
     for is_above, side in groupby(row.others, key=lambda unit: unit.number < row.one.number):
@@ -198,7 +201,7 @@ def _tiles(row: Row, experiment: Experiment) -> Iterator[Tile]:
         for start in range(0, len(members), size):
             some = tuple(members[start : start + size])
             rows, columns = (some, one) if is_above else (one, some)
-            yield Tile("", *what, rows, columns, None, examples)
+            yield Tile("", *what, rows, columns, None)
 
 
 def _mean(tasks: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -1,124 +1,83 @@
 """Pairs from predictions: read the heads of a tile, compare them, write the tile's part.
 
-    td      = d( h(F), h'(F') )                       heads on the full training split
+    value   = d( h(F), h'(F') )                       heads on the full training split
     floor   = mean_r d( h_{A_r}(F), h_{B_r}(F) )      heads on seed r's two halves
     tdx     = mean_r [ d( h_{A_r}(F), h'_{B_r}(F') ) + d( h_{B_r}(F), h'_{A_r}(F') ) ] / 2
     excess  = tdx - (floor + floor') / 2
 
-It needs no torch, so that a worker that only compares starts fast.
+`se` is the standard error of the value over evaluation examples, from blocks of them. A measure
+that is not symmetric has a row for each direction. It needs no torch, so that a worker that only
+compares starts fast.
 """
 
 from __future__ import annotations
 
 import platform
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from td_ray import inference
-from td_ray.errors import WorkError
-from td_ray.measures import distance_matrix
-from td_ray.results.parts import Parts
+from td_ray.measures import Examples, Form, Measure, find_measure
+from td_ray.measures.example_blocks import example_blocks
+from td_ray.plan import Plan
+from td_ray.predictions import Predictions, Reader
 from td_ray.results.schemas import PAIR_PART
+from td_ray.tasks import Task
+from td_ray.tasks.splits import keys
 from td_ray.tiles import Member, Tile
 
-NO_DIRECTION = "a head predicts a constant, which has no direction"
-NO_DIRECTION_HALF = "a head fitted on half the training split predicts a constant"
+__all__ = ["Reader", "compare", "examples_of", "run_tile", "task_examples"]
+
+ON_HALVES = "heads fitted on half the training split: "
+PROBABILITY_BYTES = 2**28
+"""Of probabilities that are held at once of one side of a tile; of one head, whatever they take."""
+
+Floats = NDArray[np.float64]
 
 
-HELD_BYTES = 2**28
-"""Of predictions that a reader keeps for its next tiles."""
+def examples_of(plan: Plan, tiles: Sequence[Tile]) -> Iterator[tuple[tuple[str, str], Examples]]:
+    """By task and data set, the examples that tiles compare: their blocks and true classes.
 
-Distance = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """The predictions of M representations on n samples, over R seeds.
-
-    Attributes:
-        full: (M, n) of heads on the full training split.
-        seeded: (M,) bool, False for stored predictions without halves.
-        half_a, half_b: (R, S, n) of the S seeded ones.
-        samples: digest of the samples' ids in their order.
-        floors: (M,) noise floors by measure and distance, once they are known.
+    The blocks of a task depend on its evaluation samples' ids, and on their groups or classes.
     """
-
-    full: NDArray[Any]
-    seeded: NDArray[np.bool_]
-    half_a: NDArray[Any]
-    half_b: NDArray[Any]
-    samples: str
-    floors: dict[tuple[str, str], NDArray[np.float64]] = field(default_factory=dict)
-
-    @property
-    def bytes(self) -> int:
-        """What they take."""
-        return self.full.nbytes + self.half_a.nbytes + self.half_b.nbytes
+    tasks, size = {task.name: task for task in plan.problem.tasks}, plan.problem.experiment.examples
+    keyed: dict[tuple[str, bool], NDArray[np.uint64]] = {}
+    for name, data in dict.fromkeys((tile.task, tile.data) for tile in tiles):
+        yield (name, data), task_examples(tasks[name], data, size, keyed)
 
 
-class Reader:
-    """Reads predictions, and keeps those that were used last: a tile shares them with others."""
+def task_examples(
+    task: Task, name: str, size: int | None, keyed: dict[tuple[str, bool], NDArray[np.uint64]]
+) -> Examples:
+    """The samples of a data set on which a task's pairs are compared: all, or so many of them.
 
-    def __init__(self, parts: Parts, seeds: Sequence[int]) -> None:
-        self.parts, self._seeds = parts, seeds
-        self._held: OrderedDict[tuple[Any, ...], Predictions] = OrderedDict()
-
-    def read(
-        self, members: tuple[Member, ...], data: str, examples: NDArray[np.intp] | None = None
-    ) -> Predictions:
-        """Read the predictions of members on a data set, or on some examples of it.
-
-        Raises:
-            WorkError: members that were evaluated on other samples.
-        """
-        key = (members, data, None if examples is None else len(examples))
-        if key not in self._held:
-            self._held[key] = self._read(members, data, examples)
-        self._held.move_to_end(key)
-        while len(self._held) > 2 and sum(each.bytes for each in self._held.values()) > HELD_BYTES:
-            self._held.popitem(last=False)
-        return self._held[key]
-
-    def _read(
-        self, members: Sequence[Member], data: str, examples: NDArray[np.intp] | None
-    ) -> Predictions:
-        full, half_a, half_b, seeded = [], [], [], []
-        samples = ""
-        names = ["data", "seed", "half", "encoding", "predictions", "ids_digest"]
-        for member in members:
-            found: dict[tuple[int | None, str | None], NDArray[Any]] = {}
-            for row in self.parts.read_heads(member.unit, names).to_pylist():
-                if row["data"] != data:
-                    continue
-                samples = samples or row["ids_digest"]
-                if row["ids_digest"] != samples:
-                    raise WorkError(
-                        f"unit {member.unit} was evaluated on other samples of '{data}'"
-                    )
-                whole = _decode(row["predictions"], row["encoding"])
-                found[row["seed"], row["half"]] = whole if examples is None else whole[examples]
-            full.append(found[None, None])
-            seeded.append(len(found) > 1)
-            if len(found) > 1:
-                half_a.append([found[seed, "a"] for seed in self._seeds])
-                half_b.append([found[seed, "b"] for seed in self._seeds])
-        halves = (_by_seed(half_a), _by_seed(half_b))
-        return Predictions(np.stack(full), np.array(seeded), *halves, samples)
+    Keys of all samples and groups of a data set are made once, for all tasks.
+    """
+    data, rows = task.evaluation[name], np.flatnonzero(task.evaluation_rows(name))
+    for is_group, words in enumerate((data.ids, data.groups)):
+        if words is not None and (name, bool(is_group)) not in keyed:
+            keyed[name, bool(is_group)] = keys(words, "blocks")
+    chosen = task.examples(name, size)
+    rows = rows if chosen is None else rows[chosen]
+    groups = None if data.groups is None else keyed[name, True][rows]
+    truth = None
+    if task.is_classification:
+        smallest = np.min_scalar_type(len(task.classes) - 1)
+        truth = task.target.values(data)[rows].astype(smallest)
+    blocks = example_blocks(keyed[name, False][rows], truth, groups=groups)
+    return Examples(blocks, truth, len(task.classes), task.evaluation_digest(name), chosen)
 
 
-def run_tile(tile: Tile, reader: Reader) -> None:
+def run_tile(tile: Tile, examples: Examples, reader: Reader) -> None:
     """Compare all pairs of a tile and write its part, or its failure."""
     started, parts = time.perf_counter(), reader.parts
     try:
-        parts.write_pairs(tile.key, compare(tile, reader))
+        parts.write_pairs(tile.key, compare(tile, examples, reader))
         parts.clear_failure(tile.key)
     except OSError:
         raise  # such as a full disk: the tile stays missing
@@ -127,55 +86,131 @@ def run_tile(tile: Tile, reader: Reader) -> None:
     parts.write_timing(tile.key, "pairs", time.perf_counter() - started, platform.node())
 
 
-def compare(tile: Tile, reader: Reader) -> pa.Table:
-    """The wanted pairs of a tile, as rows of its part.
+@dataclass(frozen=True, eq=False)
+class _Compared:
+    """What is found in one direction: (A, B) matrices, and the floors of both sides."""
+
+    value: Floats
+    se: Floats
+    tdx: Floats
+    floor_a: Floats
+    floor_b: Floats
+    has_seeds: NDArray[np.bool_]
+
+    @classmethod
+    def empty(cls, height: int, width: int) -> _Compared:
+        value, se, tdx = np.full((3, height, width), np.nan)
+        has_seeds = np.zeros((height, width), dtype=np.bool_)
+        return cls(value, se, tdx, np.full(height, np.nan), np.full(width, np.nan), has_seeds)
+
+    def fill(self, rows: slice, columns: slice, other: _Compared) -> None:
+        """Put what was found of some rows and columns in its place."""
+        for name in ("value", "se", "tdx", "has_seeds"):
+            getattr(self, name)[rows, columns] = getattr(other, name)
+        self.floor_a[rows], self.floor_b[columns] = other.floor_a, other.floor_b
+
+
+def compare(tile: Tile, examples: Examples, reader: Reader) -> pa.Table:
+    """The wanted pairs of a tile as rows of its part; a measure that is not symmetric has two each.
 
     Raises:
-        WorkError: predictions of other samples.
+        WorkError: predictions of other samples, or without the probabilities that are needed.
     """
-    rows, columns = (
-        reader.read(side, tile.data, tile.examples) for side in (tile.rows, tile.columns)
-    )
-    if rows.samples != columns.samples:
-        raise WorkError(f"rows and columns were evaluated on other samples of '{tile.data}'")
-    return _table(tile, rows, columns)
+    measure = find_measure(tile.measure)
+    form, wanted = measure.form(tile.kind, tile.distance), tile.wanted
+    shape = wanted.shape
+    there, back = _Compared.empty(*shape), _Compared.empty(*shape[::-1])
+    size = _members_at_once(tile, examples, measure, reader)
+    for rows in _slices(shape[0], size):
+        for columns in _slices(shape[1], size):
+            if not wanted[rows, columns].any():
+                continue
+            sides = ((tile.rows, rows), (tile.columns, columns))
+            a, b = (
+                reader.read(side[some], tile.data, examples, needs=measure.needs, who=measure.name)
+                for side, some in sides
+            )
+            there.fill(rows, columns, _compared(a, b, measure, form, tile.distance))
+            if not measure.is_symmetric:
+                back.fill(columns, rows, _compared(b, a, measure, form, tile.distance))
+    n, n_seeds = examples.blocks.examples, len(reader.seeds)
+    tables = [_rows(tile.rows, tile.columns, wanted, there, form, n, n_seeds)]
+    if not measure.is_symmetric:
+        tables.append(_rows(tile.columns, tile.rows, wanted.T, back, form, n, n_seeds))
+    return pa.concat_tables(tables)
 
 
-def _decode(stored: bytes, encoding: str) -> NDArray[Any]:
-    array: NDArray[Any] = np.frombuffer(stored, dtype=np.dtype(encoding).newbyteorder("<"))
-    # small distances between values are differences of nearly equal numbers
-    return array.astype(np.float64) if array.dtype.kind == "f" else array
+def _members_at_once(tile: Tile, examples: Examples, measure: Measure, reader: Reader) -> int:
+    """How many members of each side are compared at once: all, or as many as memory allows."""
+    if "probabilities" not in measure.needs:
+        return max(len(tile.rows), len(tile.columns))
+    runs = 1 + 2 * len(reader.seeds)
+    of_one = 4 * examples.blocks.examples * examples.n_classes * runs
+    return max(1, PROBABILITY_BYTES // of_one)
 
 
-def _by_seed(members: list[list[NDArray[Any]]]) -> NDArray[Any]:
-    """(S, R, n) lists to an (R, S, n) array."""
-    return np.array(members).swapaxes(0, 1) if members and members[0] else np.empty((0, 0, 0))
+def _slices(length: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
-def _table(tile: Tile, rows: Predictions, columns: Predictions) -> pa.Table:
-    distance = partial(distance_matrix, tile.measure, tile.kind, distance=tile.distance)
-    a, b = np.nonzero(tile.wanted)
-    value = distance(rows.full, columns.full)[a, b]
-    row_floors, column_floors = (_floors(side, tile, distance) for side in (rows, columns))
-    tdx = _tdx(rows, columns, distance)
-    excess = inference.excess(tdx, row_floors, column_floors)
-    both = rows.seeded[a] & columns.seeded[b]
-    n_seeds = np.where(both, len(rows.half_a), 0)
-    columns_of_table = {
-        "a": np.array([member.number for member in tile.rows])[a],
-        "b": np.array([member.number for member in tile.columns])[b],
-        "value": _nullable(value),
-        "floor_a": _nullable(row_floors[a]),
-        "floor_b": _nullable(column_floors[b]),
-        "tdx": _nullable(tdx[a, b]),
+def _compared(
+    a: Predictions, b: Predictions, measure: Measure, form: Form, distance: str
+) -> _Compared:
+    """Compare two sides of a tile, from the first to the second."""
+    value, se = form.with_errors(a.full, b.full)
+    both = np.ix_(a.seeded, b.seeded)
+    tdx = np.full(value.shape, np.nan)
+    has_seeds = np.zeros(value.shape, dtype=np.bool_)
+    has_seeds[both] = True
+    if a.halves_a and b.halves_a:
+        halves = (a.halves_a, a.halves_b, b.halves_a, b.halves_b)
+        tdx[both] = inference.cross_discrepancy(*halves, form.between)
+    floor_a, floor_b = (_floors(side, measure, form, distance) for side in (a, b))
+    return _Compared(value, se, tdx, floor_a, floor_b, has_seeds)
+
+
+def _floors(side: Predictions, measure: Measure, form: Form, distance: str) -> Floats:
+    """(M,) noise floors; NaN where there are no seeds."""
+    key = (measure.name, distance)
+    if key not in side.floors:
+        floors = np.full(len(side.seeded), np.nan)
+        if side.halves_a:
+            floors[side.seeded] = inference.noise_floor(
+                side.halves_a, side.halves_b, form.between, is_symmetric=measure.is_symmetric
+            )
+        side.floors[key] = floors
+    return side.floors[key]
+
+
+def _rows(
+    rows: Sequence[Member],
+    columns: Sequence[Member],
+    wanted: NDArray[np.bool_],
+    found: _Compared,
+    form: Form,
+    n_examples: int,
+    n_seeds: int,
+) -> pa.Table:
+    """The rows of the wanted pairs in one direction."""
+    a, b = np.nonzero(wanted)
+    excess = inference.excess(found.tdx, found.floor_a, found.floor_b)
+    has_seeds = found.has_seeds[a, b]
+    known = {
+        "a": np.array([member.number for member in rows])[a],
+        "b": np.array([member.number for member in columns])[b],
+        "value": _nullable(found.value[a, b]),
+        "floor_a": _nullable(found.floor_a[a]),
+        "floor_b": _nullable(found.floor_b[b]),
+        "tdx": _nullable(found.tdx[a, b]),
         "excess": _nullable(excess[a, b]),
-        "n_examples": np.full(len(a), rows.full.shape[1]),
-        "n_seeds": n_seeds.astype(np.int32),
-        "reason": _reasons(value, tdx[a, b], both),
+        "n_examples": np.full(len(a), n_examples),
+        "n_seeds": np.where(has_seeds, n_seeds, 0).astype(np.int32),
+        "se": _nullable(found.se[a, b]),
+        "reason": _reasons(found.value[a, b], found.tdx[a, b], has_seeds, form.undefined),
     }
     arrays = [
-        pa.array(columns_of_table[field.name], field.type)
-        if field.name in columns_of_table
+        pa.array(known[field.name], field.type)
+        if field.name in known
         else pa.nulls(len(a), field.type)
         for field in PAIR_PART
     ]
@@ -183,37 +218,17 @@ def _table(tile: Tile, rows: Predictions, columns: Predictions) -> pa.Table:
 
 
 def _reasons(
-    value: NDArray[np.float64], tdx: NDArray[np.float64], seeded: NDArray[np.bool_]
-) -> list[str | None]:
+    value: Floats, tdx: Floats, seeded: NDArray[np.bool_], undefined: str
+) -> pa.Array | list[str | None]:
     """Why a value, or what comes of the halves, is null; stored predictions have no halves."""
+    headline, half = np.isnan(value), np.isnan(tdx) & seeded
+    if not (headline.any() or half.any()):
+        return pa.nulls(len(value), pa.string())
     return [
-        NO_DIRECTION if headline else NO_DIRECTION_HALF if half else None
-        for headline, half in zip(np.isnan(value), np.isnan(tdx) & seeded, strict=True)
+        undefined if one else ON_HALVES + undefined if other else None
+        for one, other in zip(headline, half, strict=True)
     ]
 
 
-def _floors(predictions: Predictions, tile: Tile, distance: Distance) -> NDArray[np.float64]:
-    """(M,) noise floors; NaN where there are no seeds."""
-    key = (tile.measure, tile.distance)
-    if key not in predictions.floors:
-        floors = np.full(len(predictions.seeded), np.nan)
-        if len(predictions.half_a):
-            floors[predictions.seeded] = inference.noise_floor(
-                predictions.half_a, predictions.half_b, distance
-            )
-        predictions.floors[key] = floors
-    return predictions.floors[key]
-
-
-def _tdx(rows: Predictions, columns: Predictions, distance: Distance) -> NDArray[np.float64]:
-    """(A, B) discrepancies across disjoint halves; NaN where one of two has no seeds."""
-    tdx = np.full((len(rows.seeded), len(columns.seeded)), np.nan)
-    if len(rows.half_a) and len(columns.half_a):
-        tdx[np.ix_(rows.seeded, columns.seeded)] = inference.cross_discrepancy(
-            rows.half_a, rows.half_b, columns.half_a, columns.half_b, distance
-        )
-    return tdx
-
-
-def _nullable(values: NDArray[np.float64]) -> pa.Array:
+def _nullable(values: Floats) -> pa.Array:
     return pa.array(values, mask=np.isnan(values))

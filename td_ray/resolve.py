@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from td_ray.errors import InputError
-from td_ray.registry import closest
+from td_ray.registry import MEASURES, closest
 from td_ray.selection import WantedPairs, select_pairs
 from td_ray.spec import Experiment
 from td_ray.tasks import DataSet, Task, resolve_tasks, used_sources
@@ -49,6 +49,7 @@ def resolve(experiment: Experiment) -> Problem:
     Raises:
         InputError: the first thing that is wrong.
     """
+    _check_measures(experiment)
     everything = resolve_representations(experiment)
     wanted = select_pairs(experiment.pairs, everything, experiment.folder)
     representations = tuple(everything[position] for position in wanted.needed())
@@ -61,6 +62,18 @@ def resolve(experiment: Experiment) -> Problem:
     _check_examples(experiment.examples, tasks)
     _check_representations(experiment, tasks, representations, data)
     return Problem(experiment, data, tasks, representations, wanted)
+
+
+def _check_measures(experiment: Experiment) -> None:
+    """Refuse a measure of predictions that compares none of the tasks' kinds."""
+    for name in experiment.measures:
+        kinds = getattr(MEASURES.get(name), "kinds", None)  # a measure of features has none
+        if kinds is not None and not any(task.kind in kinds for task in experiment.tasks):
+            tasks = ", ".join(f"'{task.name}' ({task.kind})" for task in experiment.tasks)
+            raise InputError(
+                f"measure '{name}' compares tasks of kind {' and '.join(kinds)}, and there is "
+                f"none: {tasks}; leave it out of 'measures', or add such a task"
+            )
 
 
 def load_data(experiment: Experiment) -> dict[str, DataSet]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from td_ray import versions
 from td_ray.files import fingerprint
+from td_ray.measures import fitting
 from td_ray.plan import HeadUnit, Plan
 from td_ray.results.parts import Parts
 
@@ -45,7 +46,6 @@ class Tile:
         rows: those whose numbers are in one range.
         columns: those in another range, or the same.
         selected: (rows, columns) bool, which pairs are wanted; None for all.
-        examples: positions of the samples that are compared; None for all.
     """
 
     key: str
@@ -58,7 +58,6 @@ class Tile:
     rows: tuple[Member, ...]
     columns: tuple[Member, ...]
     selected: NDArray[np.bool_] | None
-    examples: NDArray[np.intp] | None = None
 
     @property
     def wanted(self) -> NDArray[np.bool_]:
@@ -79,7 +78,8 @@ def plan_tiles(plan: Plan, parts: Parts) -> list[Tile]:
     size = plan.problem.experiment.examples
     tiles: list[Tile] = []
     for data, units in _comparable(plan, parts):
-        examples = units[0].task.examples(data, size)
+        chosen = units[0].task.examples(data, size)
+        examples = None if chosen is None else len(chosen)
         for block in _blocks(plan, units):
             tiles.extend(_tiles(plan, units[0], data, block, examples))
     return tiles
@@ -142,12 +142,12 @@ def _tiles(
     unit: HeadUnit,
     data: str,
     block: Block,
-    examples: NDArray[np.intp] | None,
+    examples: int | None,
 ) -> Iterator[Tile]:
     """One tile for each measure, if a pair is wanted."""
     rows, columns, selected = block
     task, spec = unit.task.name, unit.task.spec
-    for measure in plan.problem.experiment.measures:
+    for measure in (each.name for each in fitting(plan.problem.experiment.measures, spec.kind)):
         key = fingerprint(
             [
                 versions.MEASURES,
@@ -158,10 +158,10 @@ def _tiles(
                 [[(each.number, each.unit) for each in side] for side in (rows, columns)],
                 None if selected is None else np.packbits(selected).tobytes().hex(),
                 # which ones follows from their number: units have the ids in their keys
-                *([] if examples is None else [len(examples)]),
+                *([] if examples is None else [examples]),
             ]
         )
         what = (task, spec.kind, spec.distance, unit.head.name, data, measure)
-        tile = Tile(key, *what, rows, columns, selected, examples)
+        tile = Tile(key, *what, rows, columns, selected)
         if tile.n_pairs:
             yield tile

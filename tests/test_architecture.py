@@ -40,6 +40,7 @@ ROOMS = [
     "scaled_features",
     "engine",
     "search",
+    "predictions",
     "pairs",
     "nearest",
     "compact",

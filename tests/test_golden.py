@@ -79,14 +79,35 @@ def heads() -> list[Any]:
 
 
 def measures() -> list[Any]:
-    from td_ray.measures import distance_matrix
+    from td_ray.measures import disagreement, value_distance
 
     features, label = points()
     codes = np.stack([label, np.roll(label, 1), np.roll(label, 2)]).astype(np.uint8)
-    found = [distance_matrix("td", "classification", codes, codes)]
+    found = [disagreement(codes, codes)]
     for distance in ("cosine", "mean", "none"):
-        found.append(distance_matrix("td", "regression", features.T, features.T, distance=distance))
-    return found
+        found.append(value_distance(features.T, features.T, distance))
+    return found + companions(codes, label)
+
+
+def companions(codes: Any, label: Any) -> list[Any]:
+    """Values and standard errors of the companions, in their names' order."""
+    from td_ray.measures import Examples, Outputs, find_measure
+    from td_ray.measures.example_blocks import example_blocks
+    from td_ray.tasks.splits import keys
+
+    ids = np.array([f"s{number}" for number in range(90)])
+    examples = Examples(example_blocks(keys(ids, "blocks"), label, 9), label, 3)
+    grid = np.arange(3 * 90 * 3).reshape(3, 90, 3)
+    probabilities = np.square(np.sin(grid * 0.7)) + 0.1
+    probabilities /= probabilities.sum(axis=2, keepdims=True)
+    outputs = Outputs(codes, examples, probabilities.astype(np.float32))
+    names = [
+        *("backward_compatibility", "both_wrong_different", "cohen_kappa", "ensemble_gain"),
+        *("error_consistency", "js_divergence", "negative_flip_rate", "oracle_accuracy"),
+        *("positive_flip_rate", "td", "td_lower_bound", "td_macro", "td_upper_bound"),
+    ]
+    forms = [find_measure(name).form("classification") for name in names]
+    return [each for form in forms for each in form.with_errors(outputs[:2], outputs[1:])]
 
 
 def features() -> list[Any]:

@@ -83,12 +83,12 @@ def test_a_head_without_direction_makes_its_own_results_nan() -> None:
 def test_bad_input() -> None:
     half_a, half_b = predictions(FIRST, 0)
     other_a, other_b = predictions(SECOND, 1)
-    with pytest.raises(InputError, match="one shape"):
+    with pytest.raises(InputError, match="3 and 2 seeds"):
         noise_floor(half_a, half_b[:2], disagreement)
     with pytest.raises(InputError, match="at least one"):
         noise_floor(half_a[:0], half_b[:0], disagreement)
-    with pytest.raises(InputError, match="one shape"):
-        noise_floor(half_a[0], half_b[0], disagreement)
+    with pytest.raises(InputError, match="the same models"):
+        noise_floor(half_a, half_b[:, 1:], disagreement)
     with pytest.raises(InputError, match="3 and 2 seeds"):
         cross_discrepancy(half_a, half_b, other_a[:2], other_b[:2], disagreement)
     with pytest.raises(InputError, match="needs floors"):

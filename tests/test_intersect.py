@@ -71,7 +71,7 @@ def test_stored_predictions_need_the_evaluation_split_alone(zoo: Path) -> None:
     assert results.failures().empty
     assert (results.pairs()["n_examples"] == 43).all()
     assert set(results.heads()["n_train"].dropna()) == {72, 36}
-    assert results.matrix("species").loc["short", "long"] == 0
+    assert results.matrix("species").to_pandas().loc["short", "long"] == 0
 
 
 def test_a_plan_says_how_many_are_left_out(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:

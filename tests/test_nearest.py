@@ -39,7 +39,7 @@ def test_a_row_of_the_matrix(zoo: Path, task: str, tile: int) -> None:
         by_name = found.set_index("model")
         assert set(by_name.index) == set(floors.index) - {model}
         for value in ("value", "tdx", "excess"):
-            row = results.matrix(task, value=value).loc[model, by_name.index]
+            row = results.matrix(task, value=value).to_pandas().loc[model, by_name.index]
             np.testing.assert_allclose(by_name[value], row, atol=1e-12)
         np.testing.assert_allclose(by_name["floor"], floors[by_name.index], atol=1e-12)
         assert (by_name["n_examples"] == SAMPLES * 2 // 5).all()
@@ -98,17 +98,17 @@ def test_a_family_is_the_mean_over_its_tasks(zoo: Path) -> None:
     results = run(wanted, backend="inline")
     found = nearest(wanted, "net-2", "one").set_index("model")
     for value in ("value", "tdx", "excess"):
-        row = results.matrix("one", value=value).loc["net-2", found.index]
+        row = results.matrix("one", value=value).to_pandas().loc["net-2", found.index]
         np.testing.assert_allclose(found[value], row, atol=1e-12)
     assert found.attrs["floor"] == pytest.approx(results.floors("one")["net-2"])
     single = nearest(wanted, "net-2", "one-bee").set_index("model")
-    row = results.matrix("one-bee").loc["net-2", single.index]
+    row = results.matrix("one-bee").to_pandas().loc["net-2", single.index]
     np.testing.assert_array_equal(single["value"], row)
 
 
 def test_examples_are_those_of_the_run(zoo: Path) -> None:
     wanted = experiment(zoo, examples=17)
-    row = run(wanted, backend="inline").matrix("species").loc["net-0"]
+    row = run(wanted, backend="inline").matrix("species").to_pandas().loc["net-0"]
     found = nearest(wanted, "net-0", "species").set_index("model")
     np.testing.assert_array_equal(found["value"], row[found.index])
     assert (found["n_examples"] == 17).all()
@@ -116,7 +116,7 @@ def test_examples_are_those_of_the_run(zoo: Path) -> None:
 
 def test_the_most_similar_are_the_nearest(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forms = {
-        name: replace(form, between=lambda a, b, form=form: 1 - form.between(a, b))
+        name: replace(form, value=lambda *sums, form=form: 1 - form.value(*sums))
         for name, form in find_measure("td").forms.items()
     }
     alike = replace(find_measure("td"), name="alike", forms=forms)
@@ -193,7 +193,7 @@ def test_the_command(zoo: Path) -> None:
     found = nearest(experiment(zoo), "net-1", "species", k=2)
     title, header, *rows, floor, left = printed().splitlines()
     assert title == "nearest to net-1 by td of task 'species'"
-    assert header.split() == ["model", "layer", "value", "floor", "tdx", "excess"]
+    assert header.split() == ["model", "layer", "value", "floor", "tdx", "excess", "se"]
     assert [row.split()[0] for row in rows] == found["model"].tolist()
     assert floor == f"its own noise floor: {found.attrs['floor']:.4f}"
     assert left == "not compared: 1 with no head yet"
@@ -202,4 +202,4 @@ def test_the_command(zoo: Path) -> None:
     assert said["floor"] == found.attrs["floor"]
     assert [row["model"] for row in said["nearest"]] == found["model"].tolist()
     assert [row["value"] for row in said["nearest"]] == pytest.approx(found["value"].tolist())
-    assert said["nearest"][0]["se"] is None
+    assert said["nearest"][0]["se"] == pytest.approx(found["se"][0])

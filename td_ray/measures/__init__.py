@@ -1,87 +1,109 @@
-"""Measures of difference between representations, by name. Arrays in, matrices out.
+"""Measures of difference between heads' predictions, by name. Arrays in, matrices out.
 
-A measure has a form for each distance that it can use: `td` is the disagreement of predicted
-classes, or one of three distances between predicted values. Each form declares its range and
-whether it is squared, each measure its direction and the source of its formula.
+A measure is a function of sums over examples (`sums.Statistic`), so that leaving out a block of
+examples, of which its standard error is made, is a subtraction. It has a form for each distance
+that it can use: `td` is the disagreement of predicted classes, or one of three distances between
+predicted values. Its companions are in `companions`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from td_ray.errors import InputError
+from td_ray.measures import counts, regression
 from td_ray.measures.disagreement import disagreement
+from td_ray.measures.outputs import Examples, Outputs, one_block
 from td_ray.measures.regression import DISTANCES, has_direction, value_distance
+from td_ray.measures.sums import Statistic, estimate, evaluate
 from td_ray.registry import MEASURES, closest
 
 __all__ = [
     "DIFFERENT",
     "DISTANCES",
     "SIMILAR",
+    "Examples",
     "Form",
     "Measure",
+    "Outputs",
     "disagreement",
-    "distance_matrix",
     "find_measure",
+    "fitting",
     "has_direction",
+    "one_block",
     "value_distance",
 ]
 
-DIFFERENT, SIMILAR = "higher is more different", "higher is more similar"
 CLASSIFICATION, REGRESSION = "classification", "regression"
-Matrix = NDArray[Any]
+DIFFERENT, SIMILAR = "higher is more different", "higher is more similar"
+Need = Literal["truth", "probabilities"]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Form:
-    """One way in which a measure compares predictions.
+    """One way in which a measure compares outputs.
 
     Attributes:
         kind: of task, "classification" or "regression".
         range: smallest and largest possible value.
         squared: whether it is a squared distance, so that its square root is the metric.
-        between: (A, n) and (B, n) predictions to an (A, B) float64 matrix.
+        statistics: sums over examples for every pair of heads.
+        value: of their totals, each (A, B) or with axes of length one, or (A, B, G) without each
+            of G blocks; elementwise, float64, NaN where there is none.
+        undefined: why a value can be NaN.
     """
 
     kind: str
     range: tuple[float, float]
     squared: bool
-    between: Callable[[Matrix, Matrix], NDArray[np.float64]]
+    statistics: tuple[Statistic, ...]
+    value: Callable[..., Floats]
+    undefined: str = ""
+
+    def between(self, a: Outputs, b: Outputs) -> Floats:
+        """(A, B) values from every head of one set to every head of another."""
+        return evaluate(self.statistics, self.value, a, b)
+
+    def with_errors(self, a: Outputs, b: Outputs) -> tuple[Floats, Floats]:
+        """(A, B) values and their (A, B) standard errors; see `sums.estimate`."""
+        return estimate(self.statistics, self.value, a, b)
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A measure and how to read it.
+    """A measure of predictions and how to read it.
 
     Attributes:
         name: under which it is registered.
         direction: `DIFFERENT` or `SIMILAR`.
         source: of its formula.
         forms: by the name of the distance.
-        itself: its value between equal predictions; None where that depends on them.
-        is_symmetric: whether (a, b) and (b, a) have one value.
+        itself: its value between equal outputs; None where that depends on them.
+        is_symmetric: whether from a to b is from b to a; else both are asked for.
+        needs: beside predictions: "truth", "probabilities".
     """
 
     name: str
     direction: str
     source: str
     forms: Mapping[str, Form]
-    itself: float | None = 0.0
+    itself: float | None
     is_symmetric: bool = True
+    needs: frozenset[Need] = frozenset()
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of task that it can compare."""
         return tuple(sorted({form.kind for form in self.forms.values()}))
 
-    def form(self, kind: str, distance: str) -> Form:
+    def form(self, kind: str, distance: str = "cosine") -> Form:
         """The form for a kind of task; `distance` chooses among those of a regression task.
 
         Raises:
@@ -107,29 +129,26 @@ def find_measure(name: str) -> Measure:
     Raises:
         InputError: no such measure; the message carries the closest name.
     """
-    measure: Measure = MEASURES.get(name)
+    measure: Any = MEASURES.get(name)
+    if not isinstance(measure, Measure):
+        raise InputError(f"measure '{name}' does not compare predictions")
     return measure
 
 
-def distance_matrix(
-    measure: str, kind: str, a: Matrix, b: Matrix, *, distance: str = "cosine"
-) -> NDArray[np.float64]:
-    """Compare every head of one set with every head of another.
+def fitting(names: Iterable[str], kind: str) -> list[Measure]:
+    """Those of the named measures that compare predictions of a kind of task."""
+    found = [MEASURES.get(name) for name in names]
+    return [each for each in found if isinstance(each, Measure) and kind in each.kinds]
 
-    Args:
-        measure: a registered name, "td".
-        kind: of task, "classification" or "regression".
-        a: (A, n) predictions: integer classes, or values less the training mean of the target.
-        b: (B, n) predictions for the same n examples.
-        distance: of a regression task: "cosine", "mean" or "none".
 
-    Returns:
-        (A, B) float64; NaN where a value has no direction to compare.
+def _disagreement(differ: Floats, n: Floats) -> Floats:
+    return np.asarray(differ / n)
 
-    Raises:
-        InputError: unknown names, or predictions that do not fit together.
-    """
-    return find_measure(measure).form(kind, distance).between(a, b)
+
+def _distance(name: str, largest: float) -> Form:
+    statistics, value = regression.STATISTICS[name], regression.VALUES[name]
+    constant = "a head predicts a constant, which has no direction"
+    return Form(REGRESSION, (0.0, largest), True, statistics, value, constant)
 
 
 MEASURES.register("td")(
@@ -138,10 +157,13 @@ MEASURES.register("td")(
         direction=DIFFERENT,
         source="Feng, Zhai, He, Wang, Dong 2020, arXiv 2007.12446",
         forms={
-            "disagreement": Form(CLASSIFICATION, (0.0, 1.0), False, disagreement),
-            "cosine": Form(REGRESSION, (0.0, 4.0), True, partial(value_distance, kind="cosine")),
-            "mean": Form(REGRESSION, (0.0, 4.0), True, partial(value_distance, kind="mean")),
-            "none": Form(REGRESSION, (0.0, math.inf), True, partial(value_distance, kind="none")),
+            "disagreement": Form(
+                CLASSIFICATION, (0.0, 1.0), False, (counts.differ, counts.examples), _disagreement
+            ),
+            "cosine": _distance("cosine", 4.0),
+            "mean": _distance("mean", 4.0),
+            "none": _distance("none", math.inf),
         },
+        itself=0.0,
     )
 )

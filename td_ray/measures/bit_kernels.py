@@ -75,8 +75,49 @@ def count_kernel(planes: int) -> Kernel:
                     counts[i + 2, j] += np.int32(n2)
                     counts[i + 3, j] += np.int32(n3)
 
+    return compiled(count)
+
+
+@cache
+def block_kernel(planes: int, blocks: int) -> Kernel:
+    """The kernel that counts differing examples of all pairs, block by block.
+
+    Args:
+        planes: bits of a code.
+        blocks: of examples; word w * blocks + b belongs to block b, so that one vector
+            instruction works on several blocks and nothing is summed across its lanes.
+
+    Returns:
+        A function of a and b as for `count_kernel`, and counts (A, B, blocks) int32, to which it
+        adds. It holds no interpreter lock.
+    """
+    step = max(1, WORDS_AT_ONCE // (planes * blocks)) * blocks
+
+    def count(a, b, counts):  # type: ignore[no-untyped-def]
+        words = a.shape[2]
+        for start in range(0, words, step):
+            stop = min(start + step, words)
+            # Two rows: with more loads and stores, LLVM gives up to prove them independent.
+            for i in range(0, a.shape[0], 2):
+                for j in range(b.shape[0]):
+                    for first in range(start, stop, blocks):
+                        for k in range(blocks):
+                            w = np.uint64(first) + np.uint64(k)
+                            d0 = d1 = np.uint64(0)
+                            for p in range(planes):
+                                word = b[j, p, w]
+                                d0 |= a[i, p, w] ^ word
+                                d1 |= a[i + 1, p, w] ^ word
+                            counts[i, j, k] += np.int32(popcount(d0))
+                            counts[i + 1, j, k] += np.int32(popcount(d1))
+
+    return compiled(count)
+
+
+def compiled(function: Callable[..., None]) -> Kernel:
+    """A loop without interpreter lock, kept in numba's cache where there is one."""
     try:
-        kernel: Kernel = njit(nogil=True, cache=True)(count)
+        kernel: Kernel = njit(nogil=True, cache=True)(function)
     except RuntimeError:  # nowhere to write a cache: this process compiles for itself
-        kernel = njit(nogil=True)(count)
+        kernel = njit(nogil=True)(function)
     return kernel

@@ -10,7 +10,7 @@ so a pair of rows takes ceil(log2 C) operations for 64 examples, and not 64 comp
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -50,22 +50,60 @@ def count_differences(a: Planes, b: Planes, threads: int = 1) -> NDArray[np.int3
     Returns:
         (A, B) exact counts.
     """
-    from td_ray.measures.bit_kernels import ROWS_TOGETHER, count_kernel
+    from td_ray.measures.bit_kernels import count_kernel
 
-    is_same, height, width = a is b, len(a), len(b)
-    planes = max(a.shape[1], b.shape[1])
+    return _all_pairs(a, b, count_kernel(_planes(a, b)), (), threads)
+
+
+def count_block_differences(
+    a: Planes, b: Planes, blocks: int, threads: int = 1
+) -> NDArray[np.int32]:
+    """Examples of each block on which rows differ, for every pair; their sum is the whole's.
+
+    Args:
+        a: (A, planes, words), from `pack` of codes that `ExampleBlocks.deal` put in place.
+        b: (B, planes, words) of the same blocks; if it is `a`, half of the pairs is counted.
+        blocks: how many there are.
+        threads: that share the work.
+
+    Returns:
+        (A, B, blocks) exact counts.
+
+    Raises:
+        ValueError: the words are not those of so many blocks.
+    """
+    from td_ray.measures.bit_kernels import block_kernel
+
+    if blocks == 1:
+        return count_differences(a, b, threads)[..., None]
+    if a.shape[2] % blocks or a.shape[2] != b.shape[2]:
+        raise ValueError(f"{a.shape[2]} and {b.shape[2]} words are not those of {blocks} blocks")
+    return _all_pairs(a, b, block_kernel(_planes(a, b), blocks), (blocks,), threads)
+
+
+def _planes(a: Planes, b: Planes) -> int:
+    return int(max(a.shape[1], b.shape[1]))
+
+
+def _all_pairs(
+    a: Planes, b: Planes, kernel: Callable[..., None], inner: tuple[int, ...], threads: int
+) -> NDArray[np.int32]:
+    """(A, B, *inner) counts by a kernel, tile by tile."""
+    from td_ray.measures.bit_kernels import ROWS_TOGETHER
+
+    is_same, height, width, planes = a is b, len(a), len(b), _planes(a, b)
     a = _padded(a, -(-height // ROWS_TOGETHER) * ROWS_TOGETHER, planes)
     b = a[:width] if is_same else _padded(b, width, planes)
-    counts = np.zeros((len(a), width), dtype=np.int32)
-    kernel = count_kernel(planes)
+    counts = np.zeros((len(a), width, *inner), dtype=np.int32)
 
     def fill(tile: tuple[slice, slice]) -> None:
         rows, columns = tile
-        found = np.zeros((len(a[rows]), len(b[columns])), dtype=np.int32)
+        found = np.zeros((len(a[rows]), len(b[columns]), *inner), dtype=np.int32)
         kernel(a[rows], b[columns], found)
         counts[rows, columns] = found
         if is_same:
-            counts[columns, rows] = found[: height - rows.start].T[:, : width - rows.start]
+            mirrored = np.swapaxes(found[: height - rows.start], 0, 1)
+            counts[columns, rows] = mirrored[:, : width - rows.start]
 
     tiles = list(_tiles(len(a), width, is_same=is_same))
     if threads == 1 or len(tiles) == 1:

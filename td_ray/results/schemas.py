@@ -117,7 +117,7 @@ _PAIR_VALUES = [
     pa.field("excess", pa.float64()),
     pa.field("n_examples", pa.int64(), nullable=False),
     pa.field("n_seeds", pa.int32(), nullable=False),
-    pa.field("se", pa.float64()),
+    pa.field("se", pa.float64()),  # of the value, over evaluation examples
     pa.field("ci_low", pa.float64()),
     pa.field("ci_high", pa.float64()),
     pa.field("p", pa.float64()),

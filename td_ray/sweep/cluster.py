@@ -19,6 +19,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from td_ray.errors import InputError, MachineError, RunError, WorkError
 from td_ray.features import Features
+from td_ray.measures import Examples
+from td_ray.pairs import examples_of
 from td_ray.plan import Block, Plan
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
@@ -102,7 +104,7 @@ def map_tasks(
 
     Args:
         function: called with one item of ``arguments``, then ``shared``.
-        arguments: one tuple per task.
+        arguments: one tuple per task; references to objects in the store become the objects.
         each: gets the number of a task that ended and what it returned.
         shared: arguments of all tasks; put into the object store once.
 
@@ -156,12 +158,12 @@ def _scratch(experiment: Experiment) -> Path:
     return experiment.output_path / f".tune-{uuid.uuid4().hex[:8]}"
 
 
-def _compare(tile: Tile, experiment: Experiment, stage: str) -> str:
+def _compare(tile: Tile, examples: Examples, experiment: Experiment, stage: str) -> str:
     """Compare a tile; returns the trouble that its machine had, if any."""
     from td_ray.pairs import run_tile
 
     try:
-        run_tile(tile, _reader(stage, experiment.output_path, experiment.seeds))
+        run_tile(tile, examples, _reader(stage, experiment.output_path, experiment.seeds))
     except OSError as error:
         return str(error)
     return ""
@@ -284,7 +286,9 @@ class OnRay:
             troubles.extend([trouble] if trouble else [])
 
         shared = (plan.problem.experiment, uuid.uuid4().hex)
-        lost = map_tasks(_compare, [(tile,) for tile in tiles], ended, shared)
+        examples = {key: ray.put(each) for key, each in examples_of(plan, tiles)}
+        arguments = [(tile, examples[tile.task, tile.data]) for tile in tiles]
+        lost = map_tasks(_compare, arguments, ended, shared)
         parts = Parts(plan.problem.experiment.output_path)
         for number, error in lost:
             parts.write_failure(tiles[number].key, "pairs", WorkError(error))

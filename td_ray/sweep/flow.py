@@ -68,7 +68,7 @@ def run(
     if retry_failed:
         _forget_failures(make_plan(problem, manifest, parts, digest), parts)
     plan = make_plan(problem, manifest, parts, digest)
-    _prepare_targets((unit.task for block in plan.blocks for unit in block.units), reporter)
+    _prepare_targets([unit.task for block in plan.blocks for unit in block.units], reporter)
     with _workers(backend, address, reporter) as workers, held(output):
         write_manifest(output, plan.manifest, experiment)
         if plan.searches:
@@ -79,6 +79,7 @@ def run(
         tiles = plan_tiles(plan, parts)
         missing = [tile for tile in tiles if not parts.has_pairs(tile.key)]
         if missing:
+            _prepare_targets(_tasks_with_truth(plan, missing), reporter)
             workers.run_tiles(plan, missing, reporter)
     compact(plan, tiles, parts, output)
     left = make_plan(problem, manifest, parts, digest).count("missing")
@@ -93,6 +94,13 @@ def run(
         first = results.failures().iloc[0]
         raise RunError(f"all {len(results.failures())} units failed; the first: {first['error']}")
     return results
+
+
+def _tasks_with_truth(plan: Plan, tiles: Sequence[Tile]) -> list[Task]:
+    """The tasks of tiles whose true classes are needed, and were not when no head was missing."""
+    fitted = {unit.task.name for block in plan.blocks for unit in block.units}
+    names = {tile.task for tile in tiles} - fitted
+    return [task for task in plan.problem.tasks if task.is_classification and task.name in names]
 
 
 def _prepare_targets(tasks: Iterable[Task], reporter: Reporter) -> None:

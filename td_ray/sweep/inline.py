@@ -8,7 +8,8 @@ import torch
 
 from td_ray.engine import open_from_store, run_block
 from td_ray.features import FeatureStore
-from td_ray.pairs import Reader, run_tile
+from td_ray.measures import Examples
+from td_ray.pairs import Reader, examples_of, run_tile
 from td_ray.plan import Block, Plan
 from td_ray.results.parts import Parts
 from td_ray.scaled_features import OpenFeatures
@@ -51,6 +52,7 @@ class Inline:
         experiment = plan.problem.experiment
         reader = Reader(Parts(experiment.output_path), experiment.seeds)
         reporter.stage("pairs", len(tiles))
+        examples: dict[tuple[str, str], Examples] = dict(examples_of(plan, tiles))
         for tile in tiles:
-            run_tile(tile, reader)
+            run_tile(tile, examples[tile.task, tile.data], reader)
             reporter.advance()

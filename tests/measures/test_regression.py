@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from td_ray.errors import InputError
-from td_ray.measures import distance_matrix, find_measure
+from td_ray.measures import Examples, Outputs, find_measure, one_block
 from td_ray.measures.regression import has_direction, value_distance
 
 Array = np.ndarray[Any, Any]
@@ -115,12 +115,15 @@ def test_the_registered_measure_declares_how_to_read_it() -> None:
     assert measure.form("regression", "cosine").squared
 
 
-def test_distance_matrix_finds_the_form(a: Array, b: Array) -> None:
+def test_the_form_of_a_distance_is_found(a: Array, b: Array) -> None:
+    examples = Examples(one_block(a.shape[1]))
     for distance in ("cosine", "mean", "none"):
-        found = distance_matrix("td", "regression", a, b, distance=distance)
+        form = find_measure("td").form("regression", distance)
+        found = form.between(Outputs(a, examples), Outputs(b, examples))
         assert np.array_equal(found, value_distance(a, b, distance))
-    codes = np.array([[0, 1, 2, 2], [1, 1, 2, 0]])
-    assert distance_matrix("td", "classification", codes, codes).tolist() == [[0, 0.5], [0.5, 0]]
+    codes = Outputs(np.array([[0, 1, 2, 2], [1, 1, 2, 0]]), Examples(one_block(4)))
+    form = find_measure("td").form("classification")
+    assert form.between(codes, codes).tolist() == [[0, 0.5], [0.5, 0]]
 
 
 @pytest.mark.parametrize(
@@ -131,6 +134,6 @@ def test_distance_matrix_finds_the_form(a: Array, b: Array) -> None:
         ("td", "regression", "cosinus", "did you mean 'cosine'"),
     ],
 )
-def test_unknown_names(a: Array, measure: str, kind: str, distance: str, words: str) -> None:
+def test_unknown_names(measure: str, kind: str, distance: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        distance_matrix(measure, kind, a, a, distance=distance)
+        find_measure(measure).form(kind, distance)

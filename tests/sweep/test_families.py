@@ -132,6 +132,10 @@ def test_teachers_read_the_inputs_once_and_are_found_again(
         assert heads.loc[row.model, "score"] == pytest.approx(accuracy)
     run(asked, backend="inline")  # nothing is left to do, so nothing is read
     assert len(read) == 2
+    # a measure that is new needs the classes of the evaluation split again, and no values
+    more = run(asked.model_copy(update={"measures": ("td", "td_macro")}), backend="inline")
+    assert read[2:] == ["task 'line'"]
+    assert (more.pairs()["measure"] == "td_macro").sum() == 3 * 6
     centers = results.tasks().query("family == 'score'")["center"]
     assert centers.tolist() == [0, 0, 0]
     np.save(zoo / "inputs.npy", inputs + 1)

@@ -123,7 +123,7 @@ def test_measures_have_tiles_of_their_own(zoo: Path, monkeypatch: pytest.MonkeyP
     from td_ray.registry import MEASURES
 
     half = {
-        name: replace(form, between=lambda a, b, form=form: form.between(a, b) / 2)
+        name: replace(form, value=lambda *sums, form=form: form.value(*sums) / 2)
         for name, form in find_measure("td").forms.items()
     }
     measure = replace(find_measure("td"), name="half-td", forms=half)

@@ -108,7 +108,8 @@ def test_tables_have_their_schemas_and_plain_parquet(zoo: Path) -> None:
         assert pa.dataset.dataset(folder).schema.equals(schema), name
         assert len(pd.read_parquet(folder)) > 0 or name == "failures"
     pairs = pd.read_parquet(zoo / "output/results/pairs")
-    for column in ("se", "ci_low", "ci_high", "p", "reason"):
+    assert pairs["se"].notna().all()
+    for column in ("ci_low", "ci_high", "p", "reason"):
         assert pairs[column].isna().all()
 
 

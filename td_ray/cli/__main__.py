@@ -1,0 +1,5 @@
+"""``python -m td_ray.cli``."""
+
+from td_ray.cli import main
+
+main()

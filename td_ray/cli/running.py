@@ -1,0 +1,153 @@
+"""Commands that run an experiment, or say what a run would do or has done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from td_ray.cli.app import Address, BackendName, BackendOption, ExperimentPath, Json, Overrides, app
+from td_ray.errors import InputError
+from td_ray.spec import Experiment
+
+if TYPE_CHECKING:
+    from td_ray.results.tables import Results
+    from td_ray.sweep.progress import Reporter
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write.")] = Path("experiment.yaml"),
+) -> None:
+    """Write a commented experiment file."""
+    if path.exists():
+        raise InputError(f"{path} exists; name another file, or remove it")
+    template = (Path(__file__).parents[1] / "template.yaml").read_text(encoding="utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(template, encoding="utf-8")
+    typer.echo(f"wrote {path}; next: td-ray plan {path}")
+
+
+@app.command()
+def plan(experiment: ExperimentPath, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Say what would run, what is there already, and what it costs. Spends nothing."""
+    from td_ray.estimate import describe
+    from td_ray.plan import plan_as_known
+    from td_ray.resolve import resolve
+    from td_ray.results.parts import Parts
+
+    loaded = Experiment.load(experiment, overrides or [])
+    content = describe(loaded, plan_as_known(resolve(loaded)), Parts(loaded.output_path))
+    if as_json:
+        typer.echo(json.dumps(content))
+        return
+    from td_ray.terminal import print_plan
+
+    print_plan(content)
+
+
+@app.command()
+def run(
+    experiment: ExperimentPath,
+    overrides: Overrides = None,
+    backend: BackendOption = BackendName.ray,
+    address: Address = None,
+    retry_failed: Annotated[bool, typer.Option(help="Also try recorded failures again.")] = False,
+    examples: Annotated[int | None, typer.Option(help="Estimate pairs on so many samples.")] = None,
+) -> None:
+    """Run what is missing. Running twice resumes."""
+    from td_ray.sweep import run as run_experiment
+
+    fewer = [] if examples is None else [f"examples={examples}"]
+    loaded = Experiment.load(experiment, [*(overrides or []), *fewer])
+    with _progress() as reporter:
+        results = run_experiment(
+            loaded,
+            backend=backend.value,
+            address=address,
+            retry_failed=retry_failed,
+            reporter=reporter,
+        )
+    typer.echo(f"results in {loaded.output_path}", err=True)
+    _end(results)
+
+
+@app.command()
+def status(experiment: ExperimentPath, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Show what is done, failed and missing, from the output folder; needs no cluster."""
+    from td_ray.compact import failure_rows
+    from td_ray.estimate import count_states
+    from td_ray.plan import plan_as_known
+    from td_ray.resolve import resolve
+    from td_ray.results.failures import grouped_failures
+    from td_ray.results.parts import Parts
+    from td_ray.terminal import failure_lines
+    from td_ray.tiles import plan_tiles
+
+    loaded = Experiment.load(experiment, overrides or [])
+    made = plan_as_known(resolve(loaded))
+    parts = Parts(loaded.output_path)
+    tiles = plan_tiles(made, parts)
+    failures = failure_rows(made, tiles, parts)
+    counts = count_states(made, tiles, parts)
+    if as_json:
+        typer.echo(json.dumps({**counts, "failures": failures}))
+        return
+    typer.echo(", ".join(f"{number:,} {state}" for state, number in counts.items() if number))
+    families = {task.name: task.family for task in made.problem.tasks if task.family}
+    for line in failure_lines(grouped_failures(failures, families)):
+        typer.echo(line)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Where to write.")] = Path("td-ray-demo"),
+    backend: BackendOption = BackendName.ray,
+    address: Address = None,
+) -> None:
+    """Train a small zoo on handwritten digits and compare all pairs of it."""
+    from td_ray.demo import run_demo
+    from td_ray.demo.strategies import STRATEGIES
+    from td_ray.report import write_report
+    from td_ray.terminal import matrix_text
+
+    with _progress() as reporter:
+        results = run_demo(output, backend=backend.value, address=address, reporter=reporter)
+    for strategy in STRATEGIES.values():
+        typer.echo(f"{strategy.name}: {strategy.description}")
+    typer.echo()
+    for task in results.tasks()["task"]:
+        frame = results.matrix(task).group_means("strategy")
+        typer.echo(matrix_text(frame, f"td of task '{task}' by training strategy", "value"))
+    page = output / "report.html"
+    write_report(results, page)
+    typer.echo(f"page: {page}\nresults: {results.output}\nexperiment: {output}/experiment.yaml")
+    _end(results)
+
+
+@contextmanager
+def _progress() -> Iterator[Reporter]:
+    """Progress on the error stream; an interrupt says how to go on."""
+    from td_ray.sweep.progress import on_stderr
+
+    try:
+        with on_stderr() as reporter:
+            yield reporter
+    except KeyboardInterrupt:
+        typer.echo("td-ray: interrupted; the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
+
+
+def _end(results: Results) -> None:
+    """Say what deserves a warning; exit with 3 where units failed, and name their errors."""
+    from td_ray.terminal import failure_lines, warning_lines
+
+    failures = failure_lines(results.grouped_failures(), most=10)
+    for line in [*warning_lines(results.heads(), results.searches()), *failures]:
+        typer.echo(line, err=True)
+    if failures:
+        raise typer.Exit(3)

@@ -23,7 +23,7 @@ from td_ray.resolve import Problem, resolve
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
 from td_ray.tasks import Task
-from td_ray.tiles import Member, Tile
+from td_ray.tiles import Member, Tile, tile_size
 from td_ray.zoo import Representation
 
 Finished = dict[str, dict[str, HeadUnit]]
@@ -195,13 +195,13 @@ def _tiles(row: Row, experiment: Experiment) -> Iterator[Tile]:
     """The row as tiles: those whose numbers are smaller stand in a column above it."""
     task, one = row.one.task, (Member(row.one.number, str(row.one.key)),)
     what = (task.name, task.spec.kind, task.spec.distance, row.one.head.name, row.data, row.measure)
-    size = experiment.resources.tile
+    size = tile_size(experiment, row.one, row.data)
     for is_above, side in groupby(row.others, key=lambda unit: unit.number < row.one.number):
         members = [Member(unit.number, str(unit.key)) for unit in side]
         for start in range(0, len(members), size):
             some = tuple(members[start : start + size])
             rows, columns = (some, one) if is_above else (one, some)
-            yield Tile("", *what, rows, columns, None)
+            yield Tile("", *what, rows, columns, None, size)
 
 
 def _mean(tasks: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -15,12 +15,10 @@ from pyarrow import parquet
 from td_ray.errors import WorkError
 from td_ray.measures import Examples, Outputs
 from td_ray.results.parts import Parts, Run
-from td_ray.tiles import Member
+from td_ray.tiles import COPIES, Member
 
-HELD_BYTES = 2**28
+HELD_BYTES = 2**27
 """Of predictions that a reader keeps for its next tiles."""
-COPIES = 3
-"""What is made of predictions while they are compared: bits, or values in another order."""
 FEW = 3
 
 Head = tuple[NDArray[Any], NDArray[np.float32] | None]
@@ -49,7 +47,7 @@ class Predictions:
         """What they take, with what is made of them."""
         outputs = (self.full, *self.halves_a, *self.halves_b)
         probabilities = sum(x.probabilities.nbytes for x in outputs if x.probabilities is not None)
-        return probabilities + (1 + COPIES) * sum(x.predicted.nbytes for x in outputs)
+        return probabilities + COPIES * sum(x.predicted.nbytes for x in outputs)
 
 
 class Reader:

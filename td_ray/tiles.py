@@ -17,8 +17,16 @@ from numpy.typing import NDArray
 from td_ray import versions
 from td_ray.files import fingerprint
 from td_ray.measures import fitting
+from td_ray.memory import default_memory
 from td_ray.plan import HeadUnit, Plan
 from td_ray.results.parts import Parts
+from td_ray.spec import Experiment
+
+LARGEST = 128
+"""Models on a side. Larger tiles are compared no faster, and take longer to do again."""
+
+COPIES = 4
+"""Of predictions in memory: as they are stored, and bits or values in another order."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,7 @@ class Tile:
         rows: those whose numbers are in one range.
         columns: those in another range, or the same.
         selected: (rows, columns) bool, which pairs are wanted; None for all.
+        size: numbers in a range.
     """
 
     key: str
@@ -58,6 +67,12 @@ class Tile:
     rows: tuple[Member, ...]
     columns: tuple[Member, ...]
     selected: NDArray[np.bool_] | None
+    size: int
+
+    @property
+    def buckets(self) -> tuple[int, int]:
+        """Which range of numbers the rows are in, and the columns."""
+        return self.rows[0].number // self.size, self.columns[0].number // self.size
 
     @property
     def wanted(self) -> NDArray[np.bool_]:
@@ -75,14 +90,32 @@ class Tile:
 
 def plan_tiles(plan: Plan, parts: Parts) -> list[Tile]:
     """Cut the wanted pairs of all finished units into tiles; those that are there included."""
-    size = plan.problem.experiment.examples
     tiles: list[Tile] = []
     for data, units in _comparable(plan, parts):
-        chosen = units[0].task.examples(data, size)
+        chosen = units[0].task.examples(data, plan.problem.experiment.examples)
         examples = None if chosen is None else len(chosen)
-        for block in _blocks(plan, units):
-            tiles.extend(_tiles(plan, units[0], data, block, examples))
+        size = tile_size(plan.problem.experiment, units[0], data)
+        for block in _blocks(plan, units, size):
+            tiles.extend(_tiles(plan, units[0], data, block, examples, size))
     return tiles
+
+
+def tile_size(experiment: Experiment, unit: HeadUnit, data: str) -> int:
+    """How many models a side of a tile has: what was asked for, or what fits into memory.
+
+    It depends on the task alone, not on the zoo, so that a zoo that grows keeps its tiles.
+    """
+    resources, task = experiment.resources, unit.task
+    if resources.tile is not None:
+        return resources.tile
+    n_classes = len(task.classes)
+    of_one = np.min_scalar_type(n_classes - 1).itemsize if task.is_classification else 8
+    runs = 1 + 2 * len(experiment.seeds)
+    of_side = COPIES * int(task.evaluation_rows(data).sum()) * of_one * runs
+    size = LARGEST
+    while size > 1 and 2 * size * of_side > (resources.memory or default_memory()):
+        size //= 2
+    return size
 
 
 def _comparable(plan: Plan, parts: Parts) -> Iterator[tuple[str, list[HeadUnit]]]:
@@ -99,9 +132,9 @@ def _members(units: Sequence[HeadUnit]) -> tuple[Member, ...]:
     return tuple(Member(unit.number, str(unit.key)) for unit in units)
 
 
-def _blocks(plan: Plan, units: Sequence[HeadUnit]) -> Iterator[Block]:
+def _blocks(plan: Plan, units: Sequence[HeadUnit], size: int) -> Iterator[Block]:
     """Two ranges of numbers at a time, with the pairs that are wanted of theirs."""
-    size, wanted = plan.problem.experiment.resources.tile, plan.problem.wanted
+    wanted = plan.problem.wanted
     ordered = sorted(units, key=lambda unit: unit.number)
     buckets = [list(each) for _, each in groupby(ordered, key=lambda unit: unit.number // size)]
     members = [_members(bucket) for bucket in buckets]
@@ -143,6 +176,7 @@ def _tiles(
     data: str,
     block: Block,
     examples: int | None,
+    size: int,
 ) -> Iterator[Tile]:
     """One tile for each measure, if a pair is wanted."""
     rows, columns, selected = block
@@ -162,6 +196,6 @@ def _tiles(
             ]
         )
         what = (task, spec.kind, spec.distance, unit.head.name, data, measure)
-        tile = Tile(key, *what, rows, columns, selected)
+        tile = Tile(key, *what, rows, columns, selected, size)
         if tile.n_pairs:
             yield tile

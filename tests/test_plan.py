@@ -19,7 +19,7 @@ from td_ray.results.manifest import read_manifest
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
 from td_ray.sweep import run
-from td_ray.tiles import plan_tiles
+from td_ray.tiles import COPIES, plan_tiles, tile_size
 
 
 def test_heads_grow_with_models_and_pairs_with_their_square(zoo: Path) -> None:
@@ -89,3 +89,18 @@ def test_large_files_that_were_never_read_are_unknown_to_a_plan(
     make_plan(resolve(wanted), manifest, parts, memory.computed)
     again = make_plan(resolve(wanted), manifest, parts, memory.known)
     assert again.count("missing") == len(plan.units)
+
+
+def test_tiles_shrink_with_the_memory_and_not_with_the_zoo(zoo: Path) -> None:
+    wanted = experiment(zoo)
+    unit = planned(wanted).units[0]
+    of_model = COPIES * len(unit.task.evaluation_ids("points")) * (1 + 2 * len(wanted.seeds))
+
+    def size(memory: int) -> int:
+        return tile_size(experiment(zoo, resources={"memory": memory}), unit, "points")
+
+    assert tile_size(wanted, unit, "points") == size(2 * 128 * of_model) == 128
+    assert size(2 * 128 * of_model - 1) == 64
+    assert size(2 * 8 * of_model) == 8
+    assert size(1) == 1
+    assert tile_size(experiment(zoo, resources={"tile": 3}), unit, "points") == 3

@@ -12,7 +12,7 @@ A run is a seed, or None for the full training split. Finished means that a vali
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from td_ray.errors import RunError, error_text
 from td_ray.files import atomic, fingerprint, write_json
 
 Run = int | None
+Footer = parquet.FileMetaData
 FULL = "full"
 LONGEST_NAME = 100  # of a file; longer ones get a fingerprint, and the runs are inside
 
@@ -69,17 +70,20 @@ class Parts:
             RunError: two parts hold the same run.
         """
         found: dict[Run, Path] = {}
-        for path in sorted((self.root / "heads" / unit).glob("[!.]*.parquet")):
-            metadata = _valid_metadata(path, unit)
-            if metadata is None:
-                continue  # a part written anew takes its place
-            for run in runs_of_name(metadata[b"runs"].decode()):
+        for path, footer in self._head_parts(unit):
+            for run in runs_of_name(footer.metadata[b"runs"].decode()):
                 if run in found:
                     raise RunError(
                         f"{found[run]} and {path} hold the same run of one unit; remove one of them"
                     )
                 found[run] = path
         return found
+
+    def _head_parts(self, unit: str) -> Iterator[tuple[Path, Footer]]:
+        for path in sorted((self.root / "heads" / unit).glob("[!.]*.parquet")):
+            footer = _valid_footer(path, unit)
+            if footer is not None:  # else a part written anew takes its place
+                yield path, footer
 
     def has_heads(self, unit: str, runs: Iterable[Run]) -> bool:
         """Whether a unit has valid parts with all these runs."""
@@ -93,8 +97,9 @@ class Parts:
 
     def read_heads(self, unit: str, columns: list[str] | None = None) -> pa.Table:
         """Read all runs of a unit that has parts."""
-        files = sorted(set(self.head_files(unit).values()))
-        return pa.concat_tables([_read(path, columns) for path in files])
+        return pa.concat_tables(
+            [_read(path, columns, footer) for path, footer in self._head_parts(unit)]
+        )
 
     def has_choice(self, unit: str) -> bool:
         """Whether a unit has chosen among its candidates."""
@@ -162,18 +167,18 @@ def _write(path: Path, table: pa.Table, unit: str, runs: str = "") -> None:
         parquet.write_table(table.replace_schema_metadata(metadata), temporary, compression="zstd")
 
 
-def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
+def _read(path: Path, columns: list[str] | None = None, footer: Footer | None = None) -> pa.Table:
     """Read a part: a small file, which threads would only slow down."""
-    with parquet.ParquetFile(path) as file:
+    with parquet.ParquetFile(path, metadata=footer) as file:
         return file.read(columns=columns, use_threads=False)
 
 
 def _is_valid(path: Path, unit: str) -> bool:
-    return path.is_file() and _valid_metadata(path, unit) is not None
+    return path.is_file() and _valid_footer(path, unit) is not None
 
 
-def _valid_metadata(path: Path, unit: str) -> dict[bytes, bytes] | None:
-    """What a part says of itself if it is whole and of this unit, else None."""
+def _valid_footer(path: Path, unit: str) -> Footer | None:
+    """The footer of a part that is whole and of this unit, else None."""
     try:
         footer = parquet.read_metadata(path)
     except (OSError, ValueError):
@@ -181,4 +186,4 @@ def _valid_metadata(path: Path, unit: str) -> dict[bytes, bytes] | None:
     metadata: dict[bytes, bytes] = footer.metadata or {}
     rows = str(footer.num_rows).encode()
     is_it = metadata.get(b"unit") == unit.encode() and metadata.get(b"rows") == rows
-    return metadata if is_it and b"runs" in metadata else None
+    return footer if is_it and b"runs" in metadata else None

@@ -14,7 +14,8 @@ class Resources(Frozen):
     """What one piece of work may use; never changes a result beyond the stated bound.
 
     ``memory`` is for what a trial takes beyond its mapped features; by default 2 GiB, or a quarter
-    of what its process may use if that is less.
+    of what its process may use if that is less. ``tile`` is how many models a side of a tile of
+    pairs has; by default 128, or as many as that memory holds the predictions of.
     """
 
     cpus_per_trial: Annotated[int, Field(ge=1)] = 1
@@ -25,4 +26,4 @@ class Resources(Frozen):
     memory: ByteSize | None = None
     cache: Path | None = None
     cache_size: ByteSize = ByteSize(50 * 2**30)
-    tile: Annotated[int, Field(ge=1)] = 128
+    tile: Annotated[int, Field(ge=1)] | None = None

@@ -27,6 +27,7 @@ from td_ray.spec import Experiment
 from td_ray.sweep.cache_actor import FeatureCache, actor_name, listening
 from td_ray.sweep.progress import Reporter
 from td_ray.sweep.races import run_races
+from td_ray.sweep.squares import squares
 from td_ray.sweep.trials import Work, run_trials
 from td_ray.tasks import DataSet
 from td_ray.tiles import Tile
@@ -158,12 +159,15 @@ def _scratch(experiment: Experiment) -> Path:
     return experiment.output_path / f".tune-{uuid.uuid4().hex[:8]}"
 
 
-def _compare(tile: Tile, examples: Examples, experiment: Experiment, stage: str) -> str:
-    """Compare a tile; returns the trouble that its machine had, if any."""
+def _compare(tiles: Sequence[Tile], examples: Examples, experiment: Experiment, stage: str) -> str:
+    """Compare tiles of one task; returns the trouble that the machine had, if any."""
     from td_ray.pairs import run_tile
 
+    reader = _reader(stage, experiment.output_path, experiment.seeds)
     try:
-        run_tile(tile, examples, _reader(stage, experiment.output_path, experiment.seeds))
+        for tile in tiles:
+            if not reader.parts.has_pairs(tile.key):  # as where a lost process had begun
+                run_tile(tile, examples, reader)
     except OSError as error:
         return str(error)
     return ""
@@ -281,17 +285,23 @@ class OnRay:
         reporter.stage("pairs", len(tiles))
         troubles: list[str] = []
 
+        together = [
+            [tiles[place] for place in square]
+            for square in squares(tiles, int(ray.cluster_resources().get("CPU", 1)))
+        ]
+
         def ended(number: int, trouble: str) -> None:
-            reporter.advance()
+            reporter.advance(len(together[number]))
             troubles.extend([trouble] if trouble else [])
 
         shared = (plan.problem.experiment, uuid.uuid4().hex)
         examples = {key: ray.put(each) for key, each in examples_of(plan, tiles)}
-        arguments = [(tile, examples[tile.task, tile.data]) for tile in tiles]
+        arguments = [(some, examples[some[0].task, some[0].data]) for some in together]
         lost = map_tasks(_compare, arguments, ended, shared)
         parts = Parts(plan.problem.experiment.output_path)
-        for number, error in lost:
-            parts.write_failure(tiles[number].key, "pairs", WorkError(error))
+        for tile, error in ((tile, error) for number, error in lost for tile in together[number]):
+            if not parts.has_pairs(tile.key):
+                parts.write_failure(tile.key, "pairs", WorkError(error))
         if troubles:
             raise MachineError(troubles[0])
 

@@ -23,7 +23,7 @@ from td_ray.errors import RunError, error_text
 from td_ray.files import atomic, fingerprint, write_json
 
 Run = int | None
-Footer = parquet.FileMetaData
+Footer = Any  # pyarrow.parquet.FileMetaData, which has no types
 FULL = "full"
 LONGEST_NAME = 100  # of a file; longer ones get a fingerprint, and the runs are inside
 

@@ -16,9 +16,9 @@ Matrix = NDArray[Any]  # of float64
 
 
 def centred(features: Matrix) -> Matrix:
-    """(n, d) features with columns of mean zero, all scaled to a Frobenius norm of one.
+    """(n, d') features with columns of mean zero, all scaled to a Frobenius norm of one.
 
-    Columns that are constant become zero: the direction of their rounding errors is noise.
+    Columns that are constant are left out: the direction of their rounding errors is noise.
 
     Raises:
         InputError: all columns are constant.
@@ -28,12 +28,11 @@ def centred(features: Matrix) -> Matrix:
     varies = high - low > CONSTANT * largest
     if not varies.any():
         raise InputError("the features are constant: every example has the same")
-    # scaled first, so that squares neither over- nor underflow
-    scaled = features / largest[varies].max()
-    found = scaled - scaled.mean(axis=0)
-    found[:, ~varies] = 0.0
-    found /= np.abs(found).max()
-    return np.asarray(found / np.linalg.norm(found))
+    kept = features if varies.all() else features[:, varies]
+    found = kept / largest[varies].max()  # so that squares neither over- nor underflow
+    found -= found.mean(axis=0)
+    found /= np.linalg.norm(found)
+    return np.asarray(found)
 
 
 def narrow(matrix: Matrix) -> Matrix:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from td_ray.feature_comparison import pairwise_measure
 from td_ray.measures.features import find_feature_measure
 from td_ray.measures.features.measure import DIFFERENT, SIMILAR
+from td_ray.measures.features.procrustes import nuclear_norm
 
 Array = np.ndarray[Any, Any]
 
@@ -157,6 +158,32 @@ def test_values_are_symmetric_and_in_their_range(
         assert (values >= low).all()
         assert (values <= high).all()
         np.testing.assert_array_equal(values, values.T)
+
+
+@pytest.mark.parametrize("decay", [0, 0.5, 1, 2, 5])
+def test_the_nuclear_norm_is_exact_whatever_the_spectrum(decay: float) -> None:
+    random = np.random.default_rng(0)
+    left, right = random.standard_normal((2, 300, 40)) * np.arange(1, 41.0) ** -decay
+    for matrix in (left[:, :25].T @ right, left.T @ right[:, :1], left.T @ left):
+        matrix = matrix / np.linalg.norm(matrix)
+        exact = np.linalg.svd(matrix, compute_uv=False).sum()
+        assert nuclear_norm(matrix) == pytest.approx(exact, abs=1e-10)
+        assert nuclear_norm(matrix.T) == pytest.approx(exact, abs=1e-10)
+
+
+def test_a_matrix_of_low_rank_has_no_more_than_its_own_singular_values() -> None:
+    random = np.random.default_rng(0)
+    matrix = random.standard_normal((400, 3)) @ random.standard_normal((3, 400))
+    matrix /= np.linalg.norm(matrix)
+    # the roots of 397 eigenvalues that are rounding errors would add up to more
+    assert nuclear_norm(matrix) == pytest.approx(np.linalg.norm(matrix, "nuc"), abs=1e-12)
+
+
+@pytest.mark.parametrize("measure", LENGTHS)
+def test_constant_columns_change_nothing(measure: str) -> None:
+    x, y = views()
+    wider = np.hstack([1e6 / 3 + 0 * x, x, 0 * x])
+    assert value(measure, wider, y) == pytest.approx(value(measure, x, y), abs=1e-9)
 
 
 @pytest.mark.parametrize("measure", ["procrustes", "gulp"])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         transferred_discrepancy,
     )
     from td_ray.errors import InputError, PartialMatrixWarning, RunError, TdRayError, WorkError
+    from td_ray.feature_comparison import pairwise_measure
     from td_ray.results.mantel import compare_matrices
     from td_ray.results.tables import Results, open_results
     from td_ray.results.td_matrix import TDMatrix, mean_matrix
@@ -41,6 +42,7 @@ __all__ = [
     "open_results",
     "pairwise_disagreement",
     "pairwise_discrepancy",
+    "pairwise_measure",
     "run",
     "transferred_discrepancy",
 ]
@@ -54,6 +56,7 @@ _HOMES = {
     "open_results": "td_ray.results.tables",
     "pairwise_disagreement": "td_ray.discrepancy",
     "pairwise_discrepancy": "td_ray.discrepancy",
+    "pairwise_measure": "td_ray.feature_comparison",
     "run": "td_ray.sweep",
     "transferred_discrepancy": "td_ray.discrepancy",
 }

@@ -42,6 +42,8 @@ def print_benchmarks(
             _print_heads(console, own)
         elif name == "pairs":
             _print_pairs(console, own)
+        elif name == "measures":
+            _print_measures(console, own)
         else:
             print_rows([{key: row[key] for key in row if key != "benchmark"} for row in own])
     for note in notes:
@@ -65,6 +67,27 @@ def _print_pairs(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
             f"{row['pairs_per_second']:,.0f}",
             "" if times is None else f"{times:.3g}x",
             "" if share is None else f"{share:.0%}",
+            "" if size is None else f"{size / 2**20:,.0f}",
+        )
+    console.print(table)
+
+
+def _print_measures(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A row per measure and method, in units for people, below what they share."""
+    console.print(rows[0]["case"])
+    table = Table(box=None, pad_edge=False)
+    for column in ("measure", "method"):
+        table.add_column(column, no_wrap=True)
+    for column in ("models", "pairs/s", "naive", "MiB"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        size = row["peak_memory_bytes"]
+        table.add_row(
+            row["measure"],
+            row["method"],
+            str(row["models"]),
+            f"{row['pairs_per_second']:,.3g}",
+            f"{row['times_naive']:.3g}x",
             "" if size is None else f"{size / 2**20:,.0f}",
         )
     console.print(table)

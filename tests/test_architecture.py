@@ -33,6 +33,7 @@ ROOMS = [
     "measures",
     "inference",
     "discrepancy",
+    "feature_comparison",
     "results",
     "plan",
     "tiles",

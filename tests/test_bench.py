@@ -16,7 +16,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from td_ray.bench import pairs, run_benchmarks
+from td_ray.bench import measures, pairs, run_benchmarks
 from td_ray.bench.heads import run
 from td_ray.bench.heads.cases import L2, digits, seeds_stack, stored, synthetic, targets_stack
 from td_ray.bench.heads.growth import growth_rows
@@ -101,6 +101,26 @@ def test_pairs_are_compared(
     printed = capsys.readouterr().out
     assert "of peak" in printed
     assert "scipy_pdist" in printed
+
+
+def test_measures_are_compared_with_the_loop(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from td_ray.terminal import print_benchmarks
+
+    monkeypatch.setattr(measures, "EXAMPLES", 60)
+    monkeypatch.setattr(measures, "MODELS", 6)
+    monkeypatch.setattr(measures, "MODELS_OF_LOOP", 3)
+    found = run_benchmarks("measures")  # it checks that both give the same values
+    assert [(row["measure"], row["method"], row["models"]) for row in found.rows] == [
+        (name, *row) for name in measures.DEFINITIONS for row in (("td_ray", 6), ("naive_loop", 3))
+    ]
+    for ours, loop in zip(found.rows[::2], found.rows[1::2], strict=True):
+        ratio = ours["pairs_per_second"] / loop["pairs_per_second"]
+        assert ours["times_naive"] == pytest.approx(ratio)
+        assert ours["peak_memory_bytes"] >= 0
+    print_benchmarks(found.machine, found.rows, found.notes)
+    assert "cka_debiased" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("classes", [2, 3])

@@ -34,7 +34,7 @@ def run_benchmarks(
     minutes: float = 8.0,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Findings:
-    """Run "features", "heads", "pairs" or "all".
+    """Run "features", "heads", "pairs", "measures" or "all".
 
     Args:
         name: which.
@@ -47,12 +47,12 @@ def run_benchmarks(
         InputError: no such benchmark, or features that cannot be used.
     """
     from td_ray.bench import features as extraction
-    from td_ray.bench import heads, pairs
+    from td_ray.bench import heads, measures, pairs
     from td_ray.bench.measure import matmul_flops
     from td_ray.errors import InputError
     from td_ray.registry import closest
 
-    known = ("features", "heads", "pairs", "all")
+    known = ("features", "heads", "pairs", "measures", "all")
     if name not in known:
         raise InputError(f"no benchmark is called '{name}': {closest(name, known)}")
     found = Findings(machine(), [], [])
@@ -67,6 +67,8 @@ def run_benchmarks(
         found.notes.extend(notes)
     if name in ("pairs", "all"):
         found.rows.extend(pairs.run(progress))
+    if name in ("measures", "all"):
+        found.rows.extend(measures.run(progress))
     return found
 
 

@@ -92,7 +92,7 @@ def cache(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="features, heads, pairs, or all.")] = "all",
+    name: Annotated[str, typer.Argument(help="features, heads, pairs, measures, or all.")] = "all",
     features: Annotated[Path | None, typer.Option(help="A folder of real features.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Heads on digits only.")] = False,
     minutes: Annotated[float, typer.Option(help="No case of heads starts later.")] = 8.0,

@@ -3,7 +3,7 @@
 A measure is a function of sums over examples (`sums.Statistic`), so that leaving out a block of
 examples, of which its standard error is made, is a subtraction. It has a form for each distance
 that it can use: `td` is the disagreement of predicted classes, or one of three distances between
-predicted values. Its companions are in `companions`.
+predicted values. Its companions are in `companions`; measures of features, in `features`.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def find_measure(name: str) -> Measure:
     """The registered measure of that name.
 
     Raises:
-        InputError: no such measure; the message carries the closest name.
+        InputError: no such measure (the message carries the closest name), or not of predictions.
     """
     measure: Any = MEASURES.get(name)
     if not isinstance(measure, Measure):

@@ -8,7 +8,7 @@ halves), all with one penalty, given or chosen from a grid. What an experiment c
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,13 +104,28 @@ class FittedHeads:
         Raises:
             InputError: as for `scores`.
         """
+        if self.present is None:
+            return torch.cat([block.squeeze(2) for block in self._blocks(features)], 1)
+        return torch.cat([block.argmax(2) for block in self._blocks(features)], 1)
+
+    def probabilities(self, features: Features) -> Tensor:
+        """(K, n, C) float32 probabilities of the classes for scaled features (n, d).
+
+        They are the softmax of the scores, taken in float64; a class without training weight has
+        probability 0. They mean something for heads whose scores are log odds, not for ridge.
+
+        Raises:
+            InputError: as for `scores`.
+        """
+        blocks = self._blocks(features)
+        return torch.cat([block.softmax(2).to(torch.float32) for block in blocks], 1)
+
+    def _blocks(self, features: Features) -> Iterator[Tensor]:
+        """Scores (K, m, c) of m rows at a time."""
         self._check(features)
         rows = block_rows(self.parameters, self.width)
-        starts = range(0, len(features), rows)
-        blocks = [self.parameters.scores(features[start : start + rows]) for start in starts]
-        if self.present is None:
-            return torch.cat([block.squeeze(2) for block in blocks], 1)
-        return torch.cat([block.argmax(2) for block in blocks], 1)
+        for start in range(0, len(features), rows):
+            yield self.parameters.scores(features[start : start + rows])
 
     def _check(self, features: Features) -> None:
         if len(features.shape) != 2 or features.shape[1] != self.width:

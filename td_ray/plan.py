@@ -219,8 +219,9 @@ def _check_probabilities(problem: Problem) -> None:
                 )
         for item in problem.representations:
             model = item.model
-            is_stored = isinstance(model, PredictionSource) and problem.has_task(item, task)
-            if is_stored and not model.has_probabilities:
+            if not (isinstance(model, PredictionSource) and problem.has_task(item, task)):
+                continue
+            if not model.has_probabilities:
                 raise InputError(
                     f"{needs}, and model '{item.model_name}' comes with predictions alone; name "
                     'the arrays that hold them, such as probabilities: "{task}-probabilities", '

@@ -203,7 +203,7 @@ def _probabilities(
             f"one; in row {row} of the evaluation split '{likely}' than '{label}': columns are in "
             f"the order {', '.join(task.classes[:SHOWN])}{', ...' * (shape[1] > SHOWN)}"
         )
-    return (values / total[:, None]).astype(np.float32)
+    return np.asarray((values / total[:, None]).astype(np.float32))
 
 
 def _labels(outputs: NDArray[Any], task: Task, path: Path) -> NDArray[np.int64]:

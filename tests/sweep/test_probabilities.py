@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from small_zoo import content, experiment, planned
 from sklearn.linear_model import LogisticRegression
+from small_zoo import content, experiment, planned
 
 from td_ray.errors import InputError
 from td_ray.estimate import estimate
-from td_ray.measures import Form, Measure
-from td_ray.measures.disagreement import disagreement
+from td_ray.measures import find_measure
 from td_ray.registry import MEASURES
 from td_ray.resolve import resolve
 from td_ray.results.parts import Parts
@@ -31,10 +31,7 @@ CLASSES = ("ant", "bee", "cat")
 def believes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A measure that says that it needs probabilities."""
     monkeypatch.setattr(MEASURES, "_found", dict(MEASURES._found))
-    form = Form("classification", (0.0, 1.0), False, disagreement)
-    needs = frozenset({"probabilities"})
-    measure = Measure("believes", "higher is more different", "", {"one": form}, needs=needs)
-    MEASURES.register("believes")(measure)
+    MEASURES.register("believes")(replace(find_measure("js_divergence"), name="believes"))
 
 
 def rows_of(results: Results) -> list[tuple[dict[str, Any], Any, Any]]:

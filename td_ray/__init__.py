@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from td_ray.discrepancy import (
+        directed_discrepancy,
         pairwise_disagreement,
         pairwise_discrepancy,
         transferred_discrepancy,
@@ -38,6 +39,7 @@ __all__ = [
     "TdRayError",
     "WorkError",
     "compare_matrices",
+    "directed_discrepancy",
     "mean_matrix",
     "open_results",
     "pairwise_disagreement",
@@ -53,6 +55,7 @@ _HOMES = {
     "TDMatrix": "td_ray.results.td_matrix",
     "compare_matrices": "td_ray.results.mantel",
     "mean_matrix": "td_ray.results.td_matrix",
+    "directed_discrepancy": "td_ray.discrepancy",
     "open_results": "td_ray.results.tables",
     "pairwise_disagreement": "td_ray.discrepancy",
     "pairwise_discrepancy": "td_ray.discrepancy",

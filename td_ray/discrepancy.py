@@ -17,6 +17,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,10 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from td_ray.errors import InputError, WorkError
-from td_ray.heads import ClassTarget, Target, ValueTarget, fit_heads, fit_scaling
+from td_ray.heads import ClassTarget, Target, ValueTarget, fit_heads, fit_scaling, fit_targets
+from td_ray.heads.stand_ins import predict_stand_ins
 from td_ray.measures import disagreement, has_direction, value_distance
+from td_ray.measures.mimic import stand_in_distance
 
 Array = ArrayLike | Tensor
 CONSTANT = "the head predicts a constant, which has no direction to compare"
@@ -117,6 +120,62 @@ def pairwise_discrepancy(
     return table
 
 
+def directed_discrepancy(
+    features_train: Mapping[str, Array],
+    features_eval: Mapping[str, Array],
+    y_train: Array,
+    *,
+    head: str = "logistic",
+    l2: float = 1e-3,
+) -> pd.DataFrame:
+    """How well each of N named representations can stand in for each other one, for one task.
+
+    A second head is fitted on the stand-in F' to reproduce, on the training rows, what the best
+    head on F predicts: its labels, or its values. The result is how differently the two predict
+    the evaluation rows. For ridge all N heads are columns of one factorisation of F'; logistic
+    regression takes N^2 fits.
+
+    Args:
+        features_train: name to (n, d) features on the training rows; widths may differ.
+        features_eval: the same names to (m, d) features on held-out rows.
+        y_train: (n,) task, as for `transferred_discrepancy`.
+        head: as there.
+        l2: as there, for the heads and for their stand-ins.
+
+    Returns:
+        Data frame with a row for each representation F that is stood in for, and a column for each
+        stand-in F'; it is not symmetric. On the diagonal a representation stands in for itself,
+        which is not zero: it is its own floor. A head or a stand-in that predicts a constant value
+        has no direction: NaN.
+
+    Raises:
+        InputError: the arguments do not fit together; the message names the first that does not.
+        WorkError: a head did not converge.
+    """
+    train, held_out = _features(features_train, features_eval)
+    target = _target(y_train, len(next(iter(train.values()))))
+    names = list(train)
+    outputs = [_outputs(name, train[name], held_out[name], target, head, l2) for name in names]
+    copies: list[Target] = [
+        ValueTarget(on_train)
+        if isinstance(target, ValueTarget)
+        else ClassTarget(on_train, target.n_classes)
+        for on_train, _ in outputs
+    ]
+    predicted = np.stack([on_held_out.numpy() for _, on_held_out in outputs])
+    table = pd.DataFrame(np.nan, index=names, columns=names)
+    for name in names:
+        scaling = fit_scaling(train[name], "column")
+        fit = partial(fit_targets, head, scaling.apply(train[name]), l2=l2)
+        try:
+            (found,) = predict_stand_ins(fit, copies, [scaling.apply(held_out[name])])
+        except WorkError as error:
+            raise WorkError(f"a stand-in on representation {name}: {error}") from error
+        distance = "cosine" if isinstance(target, ValueTarget) else None
+        table[name] = stand_in_distance(predicted, found.numpy(), distance)
+    return table
+
+
 def pairwise_disagreement(
     predictions: Mapping[str, ArrayLike], *, threads: int | None = None
 ) -> pd.DataFrame:
@@ -166,16 +225,23 @@ def _predict(
     name: str, train: Tensor, held_out: Tensor, target: Target, head: str, l2: float
 ) -> NDArray[Any]:
     """(m,) class codes, or values less the training mean, of one representation's best head."""
+    return np.asarray(_outputs(name, train, held_out, target, head, l2)[1].numpy())
+
+
+def _outputs(
+    name: str, train: Tensor, held_out: Tensor, target: Target, head: str, l2: float
+) -> tuple[Tensor, Tensor]:
+    """The same for the training rows and for those held out."""
     scaling = fit_scaling(train, "column")
     weights = torch.ones(1, len(train), dtype=torch.float64)
+    scaled = scaling.apply(train)
     try:
-        fitted = fit_heads(head, scaling.apply(train), target, weights, l2)
+        fitted = fit_heads(head, scaled, target, weights, l2)
     except WorkError as error:
         raise WorkError(f"representation {name}: {error}") from error
-    predicted = fitted.predict(scaling.apply(held_out))[0]
-    if isinstance(target, ValueTarget):
-        predicted = predicted - target.values.mean()
-    return np.asarray(predicted.numpy())
+    center = target.values.mean() if isinstance(target, ValueTarget) else 0
+    on_train, on_held_out = (fitted.predict(rows)[0] for rows in (scaled, scaling.apply(held_out)))
+    return on_train - center, on_held_out - center
 
 
 def _features(

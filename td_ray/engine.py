@@ -151,13 +151,17 @@ def fit_unit(unit: HeadUnit, head: HeadKind, features: ScaledFeatures) -> pa.Tab
     train_scores = _scores(predictions, task, task.train_target, weights)
     rows: list[dict[str, Any]] = []
     for name in task.evaluation:
-        predictions = heads.predict(features.evaluation(unit, name)).cpu().numpy()
+        evaluated = features.evaluation(unit, name)
+        predictions = heads.predict(evaluated).cpu().numpy()
+        probabilities = heads.probabilities(evaluated).cpu() if unit.with_probabilities else None
         scores = _scores(predictions, task, task.evaluation_targets[name])
         for number, fit in enumerate(fits):
             facts = _facts(heads, number, task)
             facts |= {"train_score": train_scores[number], "score": scores[number]}
             facts |= {"n_train": int((fit.weights > 0).sum()), "width": features.width(unit)}
             row = _row(name, fit.seed, fit.half, predictions[number], task)
+            if probabilities is not None:
+                row["probabilities"] = encode_probabilities(probabilities[number].numpy())
             rows.append(row | facts)
     return pa.Table.from_pylist(rows, schema=HEAD_PART)
 
@@ -248,6 +252,11 @@ def encode(predictions: NDArray[Any], task: Task) -> tuple[bytes, str]:
     return array.astype(np.dtype(encoding).newbyteorder("<")).tobytes(), encoding
 
 
+def encode_probabilities(probabilities: NDArray[Any]) -> bytes:
+    """Store probabilities (n, C): float32, little-endian, row by row."""
+    return probabilities.astype("<f4").tobytes()
+
+
 def _stored_predictions(unit: HeadUnit, experiment: Experiment) -> pa.Table | None:
     """The part of a model that already has its outputs; None for models that get heads."""
     source = unit.representation.model
@@ -259,7 +268,13 @@ def _stored_predictions(unit: HeadUnit, experiment: Experiment) -> pa.Table | No
         for seed, half in [*[(None, None)] * (None in unit.runs), *halves]:
             predictions = source.predictions(experiment.folder, unit.task, data, seed, half)
             score = _scores(predictions[None], unit.task, unit.task.evaluation_targets[name])[0]
-            rows.append({**_row(name, seed, half, predictions, unit.task), "score": score})
+            row = {**_row(name, seed, half, predictions, unit.task), "score": score}
+            if unit.with_probabilities:
+                found = source.predicted_probabilities(
+                    experiment.folder, unit.task, data, seed, half
+                )
+                row["probabilities"] = encode_probabilities(found)
+            rows.append(row)
         key = features_key(unit.representation, data, experiment.folder, _computed(experiment))
         if key != unit.features[name]:
             raise MachineError(_changed(unit.representation))

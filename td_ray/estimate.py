@@ -41,6 +41,7 @@ class Estimate:
         tiles_failed: tiles of pairs whose failure is on record.
         feature_bytes: of the arrays that the plan reads, with assumed widths where unknown.
         extractions: arrays that are not in the cache.
+        probability_bytes: of the classes' probabilities that are left to write, before compression.
         trial_bytes: memory that one trial may take, beyond mapped features.
         core_seconds: of fitting and comparing, without forward passes of networks.
         widths_assumed: whether some feature width was not known.
@@ -54,6 +55,7 @@ class Estimate:
     tiles_failed: int
     feature_bytes: int
     extractions: int
+    probability_bytes: int
     trial_bytes: int
     core_seconds: float
     widths_assumed: bool
@@ -65,9 +67,10 @@ def estimate(plan: Plan, parts: Parts) -> Estimate:
     store = FeatureStore(experiment.cache_path, experiment.resources.cache_size)
     widths = {entry.key: entry.width for entry in store.entries()}
     sizes: dict[Any, int] = {}  # of each array, in bytes
-    heads, seconds, assumed = 0, 0.0, False
+    heads, seconds, assumed, probability_bytes = 0, 0.0, False, 0
     for unit in (unit for block in plan.blocks for unit in block.units):
         model = unit.representation.model
+        probability_bytes += _probability_bytes(unit)
         if not isinstance(model, FeatureSource):
             continue  # it has its predictions
         known = [widths[key] for key in unit.features.values() if key in widths]
@@ -93,6 +96,7 @@ def estimate(plan: Plan, parts: Parts) -> Estimate:
         tiles_failed=sum(parts.failure(tile.key) is not None for tile in tiles),
         feature_bytes=sum(sizes.values()),
         extractions=sum(key not in widths for key in sizes),
+        probability_bytes=probability_bytes,
         trial_bytes=(experiment.resources.memory or default_memory()) if heads else 0,
         core_seconds=seconds,
         widths_assumed=assumed,
@@ -145,6 +149,13 @@ def _examples(plan: Plan) -> float:
 def _fits(unit: HeadUnit) -> int:
     """The full split is one head, a seed is two halves."""
     return sum(1 if run is None else 2 for run in unit.runs)
+
+
+def _probability_bytes(unit: HeadUnit) -> int:
+    if not unit.with_probabilities:
+        return 0
+    rows = sum(int(unit.task.evaluation_rows(name).sum()) for name in unit.task.evaluation)
+    return _fits(unit) * rows * len(unit.task.classes) * np.dtype(np.float32).itemsize
 
 
 def _seconds(unit: HeadUnit, width: int) -> float:

@@ -15,9 +15,12 @@ from functools import cached_property
 from typing import Literal, cast
 
 from td_ray import versions
+from td_ray.errors import InputError
 from td_ray.features import Pass, features_key
 from td_ray.files import Digest, DigestMemory, fingerprint
 from td_ray.head_kinds import HeadKind, SearchedKind
+from td_ray.measures import Measure
+from td_ray.registry import MEASURES
 from td_ray.resolve import Problem
 from td_ray.results.manifest import Manifest, read_manifest
 from td_ray.results.parts import Parts, Run
@@ -37,6 +40,7 @@ class HeadUnit:
         number: of the representation.
         features: key of the features (or stored predictions) by data set.
         runs: those to fit: None for the full training split, and seeds.
+        with_probabilities: whether probabilities of the classes are written down too.
     """
 
     key: str | None
@@ -46,6 +50,7 @@ class HeadUnit:
     head: HeadKind
     features: Mapping[str, str | None]
     runs: tuple[Run, ...]
+    with_probabilities: bool = False
 
     @property
     def is_stored(self) -> bool:
@@ -107,7 +112,12 @@ class Plan:
 
 
 def make_plan(problem: Problem, manifest: Manifest, parts: Parts, digest: Digest) -> Plan:
-    """Expand, give every unit its fingerprint, and subtract the parts that are there."""
+    """Expand, give every unit its fingerprint, and subtract the parts that are there.
+
+    Raises:
+        InputError: a measure needs what a head or a model does not have.
+    """
+    _check_probabilities(problem)
     manifest = manifest.with_arrivals([item.name for item in problem.representations])
     numbers = {name: number for number, name in enumerate(manifest.representations)}
     units: list[HeadUnit] = []
@@ -165,6 +175,7 @@ def _unit(
     has_seeds = not isinstance(model, PredictionSource) or model.has_halves
     evaluated = {name: used[name] for name in task.evaluation}
     target = task.target.identity(digest)
+    with_probabilities = task.is_classification and bool(_measures_of_probabilities(problem))
     fitted = [] if is_stored else [used[task.spec.data], head.identity()]
     key = None
     if target is not None and all(used.values()):
@@ -177,10 +188,45 @@ def _unit(
                 task.data.split_digest,
                 target,
                 task.name if is_stored else None,
+                *(["probabilities"] if with_probabilities else []),
             ]
         )
     runs: tuple[Run, ...] = (None, *problem.experiment.seeds) if has_seeds else (None,)
-    return HeadUnit(key, number, representation, task, head, used, runs)
+    return HeadUnit(key, number, representation, task, head, used, runs, with_probabilities)
+
+
+def _measures_of_probabilities(problem: Problem) -> list[str]:
+    """The experiment's measures that need probabilities, by name."""
+    found = (MEASURES.get(name) for name in problem.experiment.measures)
+    return [x.name for x in found if isinstance(x, Measure) and "probabilities" in x.needs]
+
+
+def _check_probabilities(problem: Problem) -> None:
+    """Refuse heads and models without the probabilities that a measure needs.
+
+    A measure is not left out for some heads alone: it would be missing where it was asked for.
+    """
+    measures = _measures_of_probabilities(problem)
+    if not measures:
+        return
+    needs = f"measure '{measures[0]}' needs probabilities of the classes"
+    for task in (task for task in problem.tasks if task.is_classification):
+        for head in problem.experiment.heads_for(task.spec):
+            if not cast(HeadKind, head).has_probabilities:
+                raise InputError(
+                    f"{needs}, and head '{head.name}' ({head.kind}) has none for task "
+                    f"'{task.name}'; leave out the measure, or the head for classification"
+                )
+        for item in problem.representations:
+            model = item.model
+            if not (isinstance(model, PredictionSource) and problem.has_task(item, task)):
+                continue
+            if not model.has_probabilities:
+                raise InputError(
+                    f"{needs}, and model '{item.model_name}' comes with predictions alone; name "
+                    'the arrays that hold them, such as probabilities: "{task}-probabilities", '
+                    "or leave out the measure or the model"
+                )
 
 
 def _state(unit: HeadUnit, parts: Parts) -> tuple[State, HeadUnit | None]:

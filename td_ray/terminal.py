@@ -136,6 +136,7 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         **({"searches": _searches(plan)} if plan["searches"] else {}),
         "pairs": _pairs(plan),
         "features": _features(plan),
+        **({"probabilities": _probabilities(plan)} if plan["probability_bytes"] else {}),
         "memory": f"up to {plan['trial_bytes'] / 2**30:.1f} GiB a trial",
         "time": f"roughly {_duration(plan['core_seconds'])} on one core, "
         "without forward passes of networks",
@@ -188,6 +189,10 @@ def _features(plan: Mapping[str, Any]) -> str:
     size = f"{plan['feature_bytes'] / 2**20:,.0f} MiB"
     text = f"{plan['extractions']:,} arrays to extract, {size} in all"
     return f"{text} (widths assumed)" if plan["widths_assumed"] else text
+
+
+def _probabilities(plan: Mapping[str, Any]) -> str:
+    return f"{plan['probability_bytes'] / 2**20:,.0f} MiB to write, before compression"
 
 
 def _duration(seconds: float) -> str:

@@ -98,6 +98,7 @@ class Ridge(ExactHead):
 
     takes: ClassVar[tuple[Kind, ...]] = ("classification", "regression")
     meant_for: ClassVar[tuple[Kind, ...]] = ("regression",)
+    has_probabilities: ClassVar[bool] = False
     l2: NotNegative | tuple[NotNegative, ...] = 1e-3
 
     def operations(self, rows: int, width: int, outputs: int, fits: int) -> float:

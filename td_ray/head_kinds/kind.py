@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from td_ray.spec import HeadSpec
 
@@ -18,6 +18,9 @@ class HeadKind(HeadSpec, ABC):
 
     ``takes`` and ``meant_for`` say which kinds of task it serves.
     """
+
+    has_probabilities: ClassVar[bool] = True
+    """Whether its scores of classes are log odds, so that their softmax is what it believes."""
 
     @abstractmethod
     def fit(self, training: Training) -> FittedHeads:

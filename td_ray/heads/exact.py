@@ -82,6 +82,14 @@ class ExactKind(Protocol):
         `memory_bytes` bounds the temporaries that grow with the number of heads.
         """
 
+    def fit_targets(
+        self, features: Features, targets: Sequence[Target], l2: float, memory_bytes: int
+    ) -> ExactHeads:
+        """Fit each of T targets of one type on all rows alike, with one penalty: T heads."""
+
+    def bytes_of_target(self, rows: int, width: int, outputs: int) -> int:
+        """What one more target takes in `fit_targets`, its head included."""
+
     def validation_loss(self, scores: Tensor, target: Target) -> Tensor:
         """(H, m) loss of every head on every row, for scores (H, m, c), to choose penalties by."""
 
@@ -124,14 +132,33 @@ class Logistic:
         """Every weight vector with every penalty."""
         assert isinstance(target, ClassTarget)
         penalties = torch.tensor(l2, dtype=torch.float64, device=features.device)
-        heads = fit_logistic(
-            features,
-            target.codes,
-            weights.repeat_interleave(len(l2), 0),
-            penalties.repeat(len(weights)),
-            target.n_classes,
-            memory_bytes=memory_bytes,
-        )
+        weights, each = weights.repeat_interleave(len(l2), 0), penalties.repeat(len(weights))
+        return self._fit(features, target.codes, weights, each, target.n_classes, memory_bytes)
+
+    def fit_targets(
+        self, features: Features, targets: Sequence[Target], l2: float, memory_bytes: int
+    ) -> ExactHeads:
+        """All in one stack: they share what only depends on the features."""
+        codes = torch.stack([target.codes for target in targets if isinstance(target, ClassTarget)])
+        weights = torch.ones(codes.shape, dtype=torch.float64)
+        penalties = torch.full((len(codes),), l2, dtype=torch.float64, device=features.device)
+        n_classes = max(target.n_classes for target in targets if isinstance(target, ClassTarget))
+        return self._fit(features, codes, weights, penalties, n_classes, memory_bytes)
+
+    def bytes_of_target(self, rows: int, width: int, outputs: int) -> int:
+        """Codes, and weights with their copies; `fit_logistic` bounds the rest itself."""
+        return 8 * (4 * rows + 2 * width * outputs)
+
+    def _fit(
+        self,
+        features: Features,
+        codes: Tensor,
+        weights: Tensor,
+        l2: Tensor,
+        n_classes: int,
+        memory_bytes: int,
+    ) -> ExactHeads:
+        heads = fit_logistic(features, codes, weights, l2, n_classes, memory_bytes=memory_bytes)
         return ExactHeads(
             LinearParameters(heads.weight, heads.intercept),
             heads.present,
@@ -177,6 +204,33 @@ class Ridge:
             torch.zeros_like(loss, dtype=torch.int64),
             loss.isfinite(),
         )
+
+    def fit_targets(
+        self, features: Features, targets: Sequence[Target], l2: float, memory_bytes: int
+    ) -> ExactHeads:
+        """Their columns side by side: one factorisation of the features serves all."""
+        columns = torch.cat([self._columns(target) for target in targets], 1).to(features.device)
+        weights = torch.ones(1, len(features), dtype=torch.float64, device=features.device)
+        penalty = torch.tensor([l2], dtype=torch.float64, device=features.device)
+        heads = fit_ridge(features, columns, weights, penalty, memory_bytes=memory_bytes)
+        shape = (len(targets), -1)
+        intercept, present = heads.intercept.view(shape), None
+        if isinstance(targets[0], ClassTarget):
+            present = (columns.sum(0) > 0).view(shape)
+            intercept = intercept.masked_fill(~present, -torch.inf)
+        loss = heads.loss.view(shape).sum(1)
+        return ExactHeads(
+            LinearParameters(heads.weight.view(*shape, features.shape[1]), intercept),
+            present,
+            loss,
+            heads.gradient_norm.view(shape).amax(1),
+            torch.zeros_like(loss, dtype=torch.int64),
+            loss.isfinite(),
+        )
+
+    def bytes_of_target(self, rows: int, width: int, outputs: int) -> int:
+        """Columns, centred ones where there are fewer rows than features, and weights."""
+        return 8 * outputs * (3 * rows + 3 * width)
 
     def validation_loss(self, scores: Tensor, target: Target) -> Tensor:
         """(H, m) squared error, summed over the one-hot columns of classes that the head knows."""

@@ -42,7 +42,7 @@ __all__ = [
 
 CLASSIFICATION, REGRESSION = "classification", "regression"
 DIFFERENT, SIMILAR = "higher is more different", "higher is more similar"
-Need = Literal["truth", "probabilities"]
+Need = Literal["truth", "probabilities", "stand-ins"]
 Floats = NDArray[np.float64]
 
 
@@ -87,7 +87,8 @@ class Measure:
         forms: by the name of the distance.
         itself: its value between equal outputs; None where that depends on them.
         is_symmetric: whether from a to b is from b to a; else both are asked for.
-        needs: beside predictions: "truth", "probabilities".
+        needs: beside predictions: "truth", "probabilities", or "stand-ins", which are heads of its
+            own (see `mimic`).
     """
 
     name: str

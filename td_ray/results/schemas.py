@@ -99,6 +99,8 @@ _PREDICTION_FACTS = [
     pa.field("encoding", pa.string(), nullable=False),  # "uint8", "uint16", "uint32", "float32"
     pa.field("predictions", pa.binary(), nullable=False),  # little-endian, one per sample
     pa.field("ids_digest", pa.string(), nullable=False),
+    # of the classes in code order: float32, little-endian, row by row; null unless a measure needs
+    # them
     pa.field("probabilities", pa.binary()),
 ]
 

@@ -160,6 +160,24 @@ class PredictionSource(ModelSource):
         """Whether there are outputs of heads that were fitted on the halves of each seed."""
         return False
 
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether there are probabilities of the classes, too."""
+        return False
+
+    def predicted_probabilities(
+        self, folder: Path, task: Task, data: DataSet, seed: int | None, half: str | None
+    ) -> NDArray[np.float32]:
+        """Return (n_evaluation, C) probabilities that go with ``predictions``.
+
+        Rows sum to one, and the predicted class is a most probable one. Asked for only where
+        ``has_probabilities``.
+
+        Raises:
+            WorkError: probabilities that do not fit the task or the predictions.
+        """
+        raise NotImplementedError
+
     @abstractmethod
     def predictions(
         self, folder: Path, task: Task, data: DataSet, seed: int | None, half: str | None

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from td_ray.measures import SIMILAR, find_measure, fitting
+from td_ray.measures.features import feature_measures
 from td_ray.plan import HeadUnit, Plan
 from td_ray.results.pairs_table import Comparison
 from td_ray.results.parts import Parts
@@ -161,7 +162,30 @@ def _comparisons(plan: Plan, counts: Mapping[Comparison, tuple[int, int]]) -> pa
                 "without_value": without,
             }
         )
+    rows.extend(_comparisons_of_features(plan, counts))
     return pa.Table.from_pylist(rows, schema=TABLES["comparisons"])
+
+
+def _comparisons_of_features(
+    plan: Plan, counts: Mapping[Comparison, tuple[int, int]]
+) -> Iterable[dict[str, Any]]:
+    """Those without a task: every data set that features are compared on, and every measure."""
+    for data in dict.fromkeys(unit.data.name for unit in plan.kept):
+        for measure in feature_measures(plan.problem.experiment.measures):
+            comparison = Comparison(None, data, None, measure.name)
+            pairs, without = counts.get(comparison, (0, 0))
+            yield {
+                **comparison._asdict(),
+                "low": measure.range[0],
+                "high": measure.range[1],
+                "is_similarity": measure.direction == SIMILAR,
+                "is_squared": measure.squared,
+                "is_symmetric": True,
+                "itself": measure.itself,
+                "source": measure.source,
+                "pairs": pairs,
+                "without_value": without,
+            }
 
 
 def _models(plan: Plan) -> pa.Table:
@@ -216,7 +240,7 @@ def _samples(plan: Plan) -> Iterable[pa.Table]:
 
 
 def failure_rows(plan: Plan, tiles: Sequence[Tile], parts: Parts) -> list[dict[str, Any]]:
-    """One row per unit of heads and per tile whose failure is on record."""
+    """One row per unit of heads or of features and per tile whose failure is on record."""
     rows = []
     for unit in plan.units:
         record = parts.failure(str(unit.key))
@@ -224,6 +248,11 @@ def failure_rows(plan: Plan, tiles: Sequence[Tile], parts: Parts) -> list[dict[s
             who = {"model": unit.representation.model_name, "layer": unit.representation.layer}
             what = {"task": unit.task.name, "head": unit.head.name, "unit": unit.key}
             rows.append({**who, **what, **record})
+    for kept in plan.kept:
+        record = parts.failure(str(kept.key))
+        if record is not None and not parts.has_features(str(kept.key)):
+            who = {"model": kept.representation.model_name, "layer": kept.representation.layer}
+            rows.append({**who, "task": None, "head": None, "unit": kept.key, **record})
     for tile in tiles:
         record = parts.failure(tile.key)
         if record is not None and not parts.has_pairs(tile.key):

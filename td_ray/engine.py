@@ -22,7 +22,8 @@ from td_ray.files import Digest, DigestMemory
 from td_ray.head_kinds import HeadKind
 from td_ray.head_kinds.seeds import head_seed
 from td_ray.heads import ClassTarget, FittedHeads, Training, ValueTarget
-from td_ray.plan import Block, HeadUnit
+from td_ray.kept_features import feature_part
+from td_ray.plan import Block, FeatureUnit, HeadUnit
 from td_ray.results.parts import Parts, Run
 from td_ray.results.schemas import HEAD_PART
 from td_ray.scaled_features import OpenFeatures, ScaledFeatures
@@ -53,7 +54,7 @@ def run_block(
     """
     torch.set_num_threads(experiment.resources.cpus_per_trial)
     scaled = ScaledFeatures(open_features, experiment)
-    failed = 0
+    failed = sum(not _keep(unit, parts, scaled) for unit in block.kept)
     for unit in block.units:
         key = str(unit.key)
         if parts.has_heads(key, unit.runs):
@@ -67,11 +68,21 @@ def run_block(
                 table = fit_unit(unit, head, scaled)
             parts.write_heads(key, unit.runs, table)
         failed += parts.failure(key) is not None
-    return len(block.units) - failed, failed
+    return len(block) - failed, failed
+
+
+def _keep(unit: FeatureUnit, parts: Parts, features: ScaledFeatures) -> bool:
+    """Write the part of a unit of features, or its failure; returns whether it is there."""
+    key = str(unit.key)
+    if not parts.has_features(key):
+        with attempt(unit, parts):
+            rows = features.raw(str(unit.features), unit.data)[torch.from_numpy(unit.data.drawn)]
+            parts.write_features(key, feature_part(rows.numpy()))
+    return parts.has_features(key)
 
 
 @contextmanager
-def attempt(unit: HeadUnit, parts: Parts) -> Iterator[list[str]]:
+def attempt(unit: HeadUnit | FeatureUnit, parts: Parts) -> Iterator[list[str]]:
     """Try a unit: what goes wrong becomes its failure, and the time it took is written down.
 
     Yields:
@@ -92,9 +103,9 @@ def attempt(unit: HeadUnit, parts: Parts) -> Iterator[list[str]]:
     parts.write_timing(key, stages[-1], time.perf_counter() - started, platform.node())
 
 
-def named(unit: HeadUnit, error: Exception, stage: str) -> Exception:
+def named(unit: HeadUnit | FeatureUnit, error: Exception, stage: str) -> Exception:
     """The error, with the unit's names in front where it does not name its model itself."""
-    if stage == "features":
+    if isinstance(unit, FeatureUnit) or stage == "features":
         return error
     who = f"model '{unit.representation.model_name}' at '{unit.representation.layer}'"
     what = f"task '{unit.task.name}', head '{unit.head.name}'"

@@ -15,17 +15,20 @@ import numpy as np
 
 from td_ray.features import FeatureStore
 from td_ray.measures import fitting
+from td_ray.measures.features import feature_measures
 from td_ray.memory import default_memory
 from td_ray.plan import HeadUnit, Plan, State
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
-from td_ray.tasks import DataSet
-from td_ray.tiles import Tile, plan_tiles
-from td_ray.zoo import FeatureSource
+from td_ray.tasks import FEATURE_EXAMPLES, DataSet
+from td_ray.tiles import FEATURES, Tile, plan_tiles
+from td_ray.zoo import FeatureSource, Representation
 
 FLOPS_PER_SECOND = 8e9
 COMPARISONS_PER_SECOND = 3e8
 WIDTH_IF_UNKNOWN = 1024
+OPERATIONS_OF_FEATURES = 2 * FEATURE_EXAMPLES * WIDTH_IF_UNKNOWN**2
+"""Of one pair: a product of two matrices of features, which most measures of them come to."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Estimate:
         tiles_failed: tiles of pairs whose failure is on record.
         feature_bytes: of the arrays that the plan reads, with assumed widths where unknown.
         extractions: arrays that are not in the cache.
+        kept_bytes: of features that are left to keep in the output folder, before compression.
         probability_bytes: of the classes' probabilities that are left to write, before compression.
         trial_bytes: memory that one trial may take, beyond mapped features.
         core_seconds: of fitting and comparing, without forward passes of networks.
@@ -55,6 +59,7 @@ class Estimate:
     tiles_failed: int
     feature_bytes: int
     extractions: int
+    kept_bytes: int
     probability_bytes: int
     trial_bytes: int
     core_seconds: float
@@ -68,6 +73,13 @@ def estimate(plan: Plan, parts: Parts) -> Estimate:
     widths = {entry.key: entry.width for entry in store.entries()}
     sizes: dict[Any, int] = {}  # of each array, in bytes
     heads, seconds, assumed, probability_bytes = 0, 0.0, False, 0
+    kept_bytes = 0
+    for kept in (unit for block in plan.blocks for unit in block.kept):
+        width = widths.get(str(kept.features), WIDTH_IF_UNKNOWN)
+        assumed |= kept.features not in widths
+        row = width * _bytes_of_number(kept.representation)
+        kept_bytes += len(kept.data.drawn) * row
+        sizes[kept.features or (kept.number, kept.data.name)] = kept.data.n * row
     for unit in (unit for block in plan.blocks for unit in block.units):
         model = unit.representation.model
         probability_bytes += _probability_bytes(unit)
@@ -77,7 +89,7 @@ def estimate(plan: Plan, parts: Parts) -> Estimate:
         width = known[0] if known else WIDTH_IF_UNKNOWN
         assumed |= not known
         for name, key in unit.features.items():
-            size = plan.problem.data[name].n * width * np.dtype(model.storage).itemsize
+            size = plan.problem.data[name].n * width * _bytes_of_number(unit.representation)
             sizes[key or (unit.number, name)] = size
         heads += _fits(unit)
         seconds += _seconds(unit, width)
@@ -85,8 +97,14 @@ def estimate(plan: Plan, parts: Parts) -> Estimate:
     pairs = count_pairs(plan)
     tiles = plan_tiles(plan, parts)
     there = sum(tile.n_pairs for tile in tiles if parts.has_pairs(tile.key))
+    of_features = _pairs_of_features(plan)
+    left_of_features = of_features - sum(
+        tile.n_pairs for tile in tiles if tile.kind == FEATURES and parts.has_pairs(tile.key)
+    )
+    left = pairs - there - left_of_features
     compared = 1 + 2 * len(experiment.seeds)
-    seconds += (pairs - there) * compared * _examples(plan) / COMPARISONS_PER_SECOND
+    seconds += left * compared * _examples(plan) / COMPARISONS_PER_SECOND
+    seconds += left_of_features * OPERATIONS_OF_FEATURES / FLOPS_PER_SECOND
     return Estimate(
         heads=heads,
         searches=len(searched),
@@ -96,6 +114,7 @@ def estimate(plan: Plan, parts: Parts) -> Estimate:
         tiles_failed=sum(parts.failure(tile.key) is not None for tile in tiles),
         feature_bytes=sum(sizes.values()),
         extractions=sum(key not in widths for key in sizes),
+        kept_bytes=kept_bytes,
         probability_bytes=probability_bytes,
         trial_bytes=(experiment.resources.memory or default_memory()) if heads else 0,
         core_seconds=seconds,
@@ -105,6 +124,19 @@ def estimate(plan: Plan, parts: Parts) -> Estimate:
 
 def count_pairs(plan: Plan) -> int:
     """Wanted pairs over all tasks, heads, evaluated data sets and measures."""
+    return _pairs_of_heads(plan) + _pairs_of_features(plan)
+
+
+def _pairs_of_features(plan: Plan) -> int:
+    """Wanted pairs over all data sets and measures of features."""
+    wanted, total = plan.problem.wanted, 0
+    for data in {unit.data.name for unit in plan.kept}:
+        items = (unit.representation for unit in plan.kept if unit.data.name == data)
+        total += wanted.count(wanted.positions(items))
+    return total * len(feature_measures(plan.problem.experiment.measures))
+
+
+def _pairs_of_heads(plan: Plan) -> int:
     experiment, problem = plan.problem.experiment, plan.problem
     wanted: dict[str, int] = {}  # the same for all tasks of a family
     total = 0
@@ -146,6 +178,11 @@ def _examples(plan: Plan) -> float:
     return sum(sizes) / len(sizes)
 
 
+def _bytes_of_number(representation: Representation) -> int:
+    model = representation.model
+    return np.dtype(model.storage if isinstance(model, FeatureSource) else np.float32).itemsize
+
+
 def _fits(unit: HeadUnit) -> int:
     """The full split is one head, a seed is two halves."""
     return sum(1 if run is None else 2 for run in unit.runs)
@@ -175,7 +212,7 @@ def describe(experiment: Experiment, plan: Plan, parts: Parts) -> dict[str, Any]
         "tasks": len(plan.problem.tasks),
         "families": Counter(task.family for task in plan.problem.tasks if task.family),
         "samples": [_samples(data) for data in plan.problem.data.values()],
-        "units": len(plan.units),
+        "units": len(plan.units) + len(plan.kept),
         "finished": plan.count("finished"),
         "failed": plan.count("failed"),
         "missing": plan.count("missing"),

@@ -22,14 +22,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from td_ray import inference
-from td_ray.measures import Examples, Form, Measure, find_measure
+from td_ray.feature_pairs import compare_features
+from td_ray.measures import Examples, Form, Measure, find_measure, one_block
 from td_ray.measures.example_blocks import example_blocks
 from td_ray.plan import Plan
 from td_ray.predictions import Predictions, Reader
-from td_ray.results.schemas import PAIR_PART
+from td_ray.results.schemas import pair_part
 from td_ray.tasks import Task
 from td_ray.tasks.splits import keys
-from td_ray.tiles import Member, Tile
+from td_ray.tiles import FEATURES, Member, Tile, feature_examples
 
 __all__ = ["Reader", "compare", "examples_of", "run_tile", "task_examples"]
 
@@ -38,9 +39,11 @@ PROBABILITY_BYTES = 2**28
 """Of probabilities that are held at once of one side of a tile; of one head, whatever they take."""
 
 Floats = NDArray[np.float64]
+TaskData = tuple[str | None, str]
+"""Names of a task and a data set that it is evaluated on; of a data set alone for features."""
 
 
-def examples_of(plan: Plan, tiles: Sequence[Tile]) -> Iterator[tuple[tuple[str, str], Examples]]:
+def examples_of(plan: Plan, tiles: Sequence[Tile]) -> Iterator[tuple[TaskData, Examples]]:
     """By task and data set, the examples that tiles compare: their blocks and true classes.
 
     The blocks of a task depend on its evaluation samples' ids, and on their groups or classes.
@@ -48,7 +51,11 @@ def examples_of(plan: Plan, tiles: Sequence[Tile]) -> Iterator[tuple[tuple[str, 
     tasks, size = {task.name: task for task in plan.problem.tasks}, plan.problem.experiment.examples
     keyed: dict[tuple[str, bool], NDArray[np.uint64]] = {}
     for name, data in dict.fromkeys((tile.task, tile.data) for tile in tiles):
-        yield (name, data), task_examples(tasks[name], data, size, keyed)
+        if name is None:
+            n = feature_examples(plan.problem.data[data], size)
+            yield (name, data), Examples(one_block(n))
+        else:
+            yield (name, data), task_examples(tasks[name], data, size, keyed)
 
 
 def task_examples(
@@ -77,7 +84,11 @@ def run_tile(tile: Tile, examples: Examples, reader: Reader) -> None:
     """Compare all pairs of a tile and write its part, or its failure."""
     started, parts = time.perf_counter(), reader.parts
     try:
-        parts.write_pairs(tile.key, compare(tile, examples, reader))
+        if tile.kind == FEATURES:
+            found = compare_features(tile, examples.blocks.examples, reader.prepared)
+        else:
+            found = compare(tile, examples, reader)
+        parts.write_pairs(tile.key, found)
         parts.clear_failure(tile.key)
     except OSError:
         raise  # such as a full disk: the tile stays missing
@@ -198,23 +209,17 @@ def _rows(
     known = {
         "a": np.array([member.number for member in rows])[a],
         "b": np.array([member.number for member in columns])[b],
-        "value": _nullable(found.value[a, b]),
-        "floor_a": _nullable(found.floor_a[a]),
-        "floor_b": _nullable(found.floor_b[b]),
-        "tdx": _nullable(found.tdx[a, b]),
-        "excess": _nullable(excess[a, b]),
+        "value": found.value[a, b],
+        "floor_a": found.floor_a[a],
+        "floor_b": found.floor_b[b],
+        "tdx": found.tdx[a, b],
+        "excess": excess[a, b],
         "n_examples": np.full(len(a), n_examples),
         "n_seeds": np.where(has_seeds, n_seeds, 0).astype(np.int32),
-        "se": _nullable(found.se[a, b]),
+        "se": found.se[a, b],
         "reason": _reasons(found.value[a, b], found.tdx[a, b], has_seeds, form.undefined),
     }
-    arrays = [
-        pa.array(known[field.name], field.type)
-        if field.name in known
-        else pa.nulls(len(a), field.type)
-        for field in PAIR_PART
-    ]
-    return pa.Table.from_arrays(arrays, schema=PAIR_PART)
+    return pair_part(known)
 
 
 def _reasons(
@@ -228,7 +233,3 @@ def _reasons(
         undefined if one else ON_HALVES + undefined if other else None
         for one, other in zip(headline, half, strict=True)
     ]
-
-
-def _nullable(values: Floats) -> pa.Array:
-    return pa.array(values, mask=np.isnan(values))

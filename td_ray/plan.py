@@ -4,6 +4,9 @@ A unit of heads is one representation, one task and one head with all its runs (
 and each seed's two halves); it is fitted whole. Units of one representation that share a data
 set form a block, which one trial works through. Pairs are cut into tiles on the numbers of the
 representations, so that a zoo that grows keeps its tiles.
+
+Measures of features need no heads. They compare the features themselves on some samples of each
+evaluation split, which the block that opens the features keeps: a unit of features.
 """
 
 from __future__ import annotations
@@ -20,11 +23,12 @@ from td_ray.features import Pass, features_key
 from td_ray.files import Digest, DigestMemory, fingerprint
 from td_ray.head_kinds import HeadKind, SearchedKind
 from td_ray.measures import Measure
+from td_ray.measures.features import feature_measures
 from td_ray.registry import MEASURES
 from td_ray.resolve import Problem
 from td_ray.results.manifest import Manifest, read_manifest
 from td_ray.results.parts import Parts, Run
-from td_ray.tasks import Task
+from td_ray.tasks import FEATURE_EXAMPLES, DataSet, Task
 from td_ray.zoo import FeatureSource, PredictionSource, Representation
 
 State = Literal["finished", "failed", "missing", "unknown"]
@@ -72,20 +76,51 @@ class HeadUnit:
 
 
 @dataclass(frozen=True)
+class FeatureUnit:
+    """The features of one representation on some evaluation samples, kept for measures of them.
+
+    Attributes:
+        key: fingerprint of all that decides them; None where a digest is not known yet.
+        number: of the representation.
+        data: the data set.
+        features: key of the features on the whole data set.
+    """
+
+    key: str | None
+    number: int
+    representation: Representation
+    data: DataSet
+    features: str | None
+
+
+@dataclass(frozen=True)
 class Block:
     """The missing units of one representation on one data set; they share its features.
 
     Attributes:
+        units: of heads.
+        kept: units of features.
         passes: of its model, by the data set on which features are needed.
     """
 
+    representation: Representation
     units: tuple[HeadUnit, ...]
+    kept: tuple[FeatureUnit, ...]
     passes: Mapping[str, Pass]
 
+    def __len__(self) -> int:
+        return len(self.units) + len(self.kept)
+
     @property
-    def representation(self) -> Representation:
-        """The representation that its units share."""
-        return self.units[0].representation
+    def is_stored(self) -> bool:
+        """Whether its model has its predictions already, and no features."""
+        return isinstance(self.representation.model, PredictionSource)
+
+    @property
+    def feature_keys(self) -> list[str]:
+        """Keys of the features that it opens."""
+        keys = [key for unit in self.units for key in unit.features.values()]
+        return [str(key) for key in (*keys, *(unit.features for unit in self.kept))]
 
 
 @dataclass(frozen=True)
@@ -93,9 +128,11 @@ class Plan:
     """What an experiment needs, and how much of it is there.
 
     Attributes:
-        units: all units, each with all its runs.
-        states: of the units, in the same order.
-        blocks: what is left to fit.
+        units: all units of heads, each with all its runs.
+        states: of these, in the same order.
+        kept: all units of features; none without a measure of them.
+        kept_states: of these.
+        blocks: what is left to fit and to keep.
         searches: those of its units that have to choose among candidates first.
     """
 
@@ -103,12 +140,14 @@ class Plan:
     manifest: Manifest
     units: tuple[HeadUnit, ...]
     states: tuple[State, ...]
+    kept: tuple[FeatureUnit, ...]
+    kept_states: tuple[State, ...]
     blocks: tuple[Block, ...]
     searches: tuple[Block, ...]
 
     def count(self, state: State) -> int:
         """The number of units in a state."""
-        return self.states.count(state)
+        return self.states.count(state) + self.kept_states.count(state)
 
 
 def make_plan(problem: Problem, manifest: Manifest, parts: Parts, digest: Digest) -> Plan:
@@ -118,6 +157,7 @@ def make_plan(problem: Problem, manifest: Manifest, parts: Parts, digest: Digest
         InputError: a measure needs what a head or a model does not have.
     """
     _check_probabilities(problem)
+    _check_features(problem)
     manifest = manifest.with_arrivals([item.name for item in problem.representations])
     numbers = {name: number for number, name in enumerate(manifest.representations)}
     units: list[HeadUnit] = []
@@ -133,8 +173,15 @@ def make_plan(problem: Problem, manifest: Manifest, parts: Parts, digest: Digest
             missing.setdefault(left.key or position, left)  # equal work is done once
     searched = [unit for unit in missing.values() if unit.is_searched]
     undecided = [unit for unit in searched if not parts.has_choice(str(unit.key))]
-    blocks, searches = _blocks(missing.values()), _blocks(undecided)
-    return Plan(problem, manifest, tuple(units), tuple(states), blocks, searches)
+    kept = tuple(_feature_units(problem, numbers, digest))
+    kept_states = tuple(_kept_state(unit, parts) for unit in kept)
+    absent = {
+        unit.key or position: unit
+        for position, (unit, state) in enumerate(zip(kept, kept_states, strict=True))
+        if state in ("missing", "unknown")
+    }
+    blocks, searches = _blocks(missing.values(), absent.values()), _blocks(undecided, ())
+    return Plan(problem, manifest, tuple(units), tuple(states), kept, kept_states, blocks, searches)
 
 
 def plan_as_known(problem: Problem) -> Plan:
@@ -195,6 +242,42 @@ def _unit(
     return HeadUnit(key, number, representation, task, head, used, runs, with_probabilities)
 
 
+def _feature_units(
+    problem: Problem, numbers: Mapping[str, int], digest: Digest
+) -> Iterable[FeatureUnit]:
+    """One for each representation and data set that one of its tasks is evaluated on."""
+    if not feature_measures(problem.experiment.measures):
+        return
+    for item in problem.representations:
+        tasks = [task for task in problem.tasks if problem.has_task(item, task)]
+        data = {name: each for task in tasks for name, each in task.evaluation.items()}
+        for each in data.values():
+            features = features_key(item, each, problem.experiment.folder, digest)
+            decides = [features, each.evaluation_digest, FEATURE_EXAMPLES]
+            key = None if features is None else fingerprint(decides)
+            yield FeatureUnit(key, numbers[item.name], item, each, features)
+
+
+def _kept_state(unit: FeatureUnit, parts: Parts) -> State:
+    if unit.key is None:
+        return "unknown"
+    if parts.has_features(unit.key):
+        return "finished"
+    return "missing" if parts.failure(unit.key) is None else "failed"
+
+
+def _check_features(problem: Problem) -> None:
+    """Refuse models without the features that a measure needs."""
+    measures = feature_measures(problem.experiment.measures)
+    without = [x for x in problem.representations if isinstance(x.model, PredictionSource)]
+    if measures and without:
+        raise InputError(
+            f"measure '{measures[0].name}' compares features, and model "
+            f"'{without[0].model_name}' comes with predictions alone; leave out the measure or "
+            "the model"
+        )
+
+
 def _measures_of_probabilities(problem: Problem) -> list[str]:
     """The experiment's measures that need probabilities, by name."""
     found = (MEASURES.get(name) for name in problem.experiment.measures)
@@ -243,26 +326,40 @@ def _state(unit: HeadUnit, parts: Parts) -> tuple[State, HeadUnit | None]:
     return "missing", HeadUnit(**{**values, "runs": left})
 
 
-def _blocks(units: Iterable[HeadUnit]) -> tuple[Block, ...]:
-    grouped: dict[tuple[int, str], list[HeadUnit]] = defaultdict(list)
-    for unit in units:
-        grouped[unit.number, unit.task.spec.data].append(unit)
-    passes = _passes(unit for group in grouped.values() for unit in group)
-    return tuple(
-        Block(tuple(group), passes[id(group[0].representation.model)]) for group in grouped.values()
-    )
+def _blocks(heads: Iterable[HeadUnit], kept: Iterable[FeatureUnit]) -> tuple[Block, ...]:
+    grouped: dict[tuple[int, str], tuple[list[HeadUnit], list[FeatureUnit]]]
+    grouped = defaultdict(lambda: ([], []))
+    for unit in heads:
+        grouped[unit.number, unit.task.spec.data][0].append(unit)
+    for features in kept:
+        grouped[features.number, features.data.name][1].append(features)
+    passes = _passes(grouped.values())
+    blocks = []
+    for units, features_of in grouped.values():
+        representation = (units or features_of)[0].representation
+        its_passes = passes[id(representation.model)]
+        blocks.append(Block(representation, tuple(units), tuple(features_of), its_passes))
+    return tuple(blocks)
 
 
-def _passes(units: Iterable[HeadUnit]) -> dict[int, dict[str, Pass]]:
+def _passes(
+    groups: Iterable[tuple[Sequence[HeadUnit], Sequence[FeatureUnit]]],
+) -> dict[int, dict[str, Pass]]:
     """By model: the layers whose features are needed, one pass for each data set."""
     passes: dict[int, dict[str, Pass]] = defaultdict(dict)
-    for unit in units:
-        model = unit.representation.model
-        if not isinstance(model, FeatureSource):
-            continue
-        data = {unit.task.spec.data: unit.task.data, **unit.task.evaluation}
-        for name, key in unit.features.items():
-            known = passes[id(model)].get(name, Pass(model, data[name], {}))
-            keys = {**known.keys, unit.representation.layer: str(key)}
-            passes[id(model)][name] = replace(known, keys=keys)
+
+    def need(representation: Representation, data: DataSet, key: str | None) -> None:
+        model = representation.model
+        if isinstance(model, FeatureSource):
+            known = passes[id(model)].get(data.name, Pass(model, data, {}))
+            keys = {**known.keys, representation.layer: str(key)}
+            passes[id(model)][data.name] = replace(known, keys=keys)
+
+    for heads, kept in groups:
+        for unit in heads:
+            data = {unit.task.spec.data: unit.task.data, **unit.task.evaluation}
+            for name, key in unit.features.items():
+                need(unit.representation, data[name], key)
+        for features in kept:
+            need(features.representation, features.data, features.features)
     return passes

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from td_ray.errors import WorkError
+from td_ray.kept_features import PreparedFeatures
 from td_ray.measures import Examples, Outputs
+from td_ray.memory import default_memory
 from td_ray.results.parts import Parts, Run
 from td_ray.tiles import COPIES, Member
 
@@ -51,10 +53,15 @@ class Predictions:
 
 
 class Reader:
-    """Reads predictions, and keeps those that were used last: a tile shares them with others."""
+    """Reads predictions, and keeps those that were used last: a tile shares them with others.
 
-    def __init__(self, parts: Parts, seeds: Sequence[int]) -> None:
+    Attributes:
+        prepared: the same of kept features, for measures of them; of ``memory``, half.
+    """
+
+    def __init__(self, parts: Parts, seeds: Sequence[int], memory: int | None = None) -> None:
         self.parts, self.seeds = parts, seeds
+        self.prepared = PreparedFeatures(parts, (memory or default_memory()) // 2)
         self._held: OrderedDict[tuple[tuple[Member, ...], str, bool], Predictions] = OrderedDict()
 
     def read(

@@ -47,15 +47,23 @@ class ScaledFeatures:
         """
         data = {unit.task.spec.data: unit.task.data, **unit.task.evaluation}
         for name, dataset in data.items():
-            key = str(unit.features[name])
-            if key in self._failed:  # the next unit of the block would meet the same
-                raise self._failed[key]
-            if key not in self._raw:
-                try:
-                    self._raw[key] = torch.from_numpy(self._open(key, dataset))
-                except WorkError as error:
-                    self._failed[key] = error
-                    raise
+            self.raw(str(unit.features[name]), dataset)
+
+    def raw(self, key: str, data: DataSet) -> Tensor:
+        """(n, d) of a data set as they were extracted, on the CPU.
+
+        Raises:
+            WorkError: extraction failed.
+        """
+        if key in self._failed:  # the next unit of the block would meet the same
+            raise self._failed[key]
+        if key not in self._raw:
+            try:
+                self._raw[key] = torch.from_numpy(self._open(key, data))
+            except WorkError as error:
+                self._failed[key] = error
+                raise
+        return self._raw[key]
 
     def width(self, unit: HeadUnit) -> int:
         """The width of the features, before scaling."""

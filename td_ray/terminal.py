@@ -131,7 +131,7 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         "models": f"{plan['models']} ({plan['representations']} representations)",
         "tasks": _tasks(plan),
         "samples": "; ".join(map(_samples, plan["samples"])),
-        "units of heads": _states(plan),
+        "units of work": _states(plan),
         "heads to fit": f"{plan['heads']:,}",
         **({"searches": _searches(plan)} if plan["searches"] else {}),
         "pairs": _pairs(plan),
@@ -209,24 +209,28 @@ def matrix_text(frame: pd.DataFrame, title: str, value: str) -> str:
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     # first, where it stays in sight however wide the matrix is
-    frame = frame[["floor", *(name for name in frame.columns if name != "floor")]]
+    floors = [] if frame["floor"].isna().all() else ["floor"]
+    frame = frame[[*floors, *(name for name in frame.columns if name != "floor")]]
     for name in frame.columns:
         table.add_column(str(name), justify="right", no_wrap=True)
     for label, row in frame.iterrows():
         table.add_row(str(label), *(_number(number) for number in row))
-    note = "floor: between heads of one network, fitted on two halves of the training split"
-    if value == "value":
-        note += " (half its size: compare it with '--value tdx')"
-    else:
-        note += f"; {value} is at half its size too"
-    if missing:
-        note += f"; {missing} pairs have no value (-)"
+    notes = [_about_floors(value)] if floors else []
+    notes += [f"{missing} pairs have no value (-)"] if missing else []
     text = io.StringIO()
     console = Console(file=text, width=WIDER_THAN_ANY, highlight=False)
     console.print(title)
     console.print(table)
-    console.print(note, style="dim")
+    if notes:
+        console.print("; ".join(notes), style="dim")
     return text.getvalue()
+
+
+def _about_floors(value: str) -> str:
+    note = "floor: between heads of one network, fitted on two halves of the training split"
+    if value == "value":
+        return f"{note} (half its size: compare it with '--value tdx')"
+    return f"{note}; {value} is at half its size too"
 
 
 def nearest_text(found: pd.DataFrame, title: str) -> str:

@@ -17,13 +17,21 @@ from numpy.typing import NDArray
 from td_ray import versions
 from td_ray.files import fingerprint
 from td_ray.measures import fitting
+from td_ray.measures.features import feature_measures
 from td_ray.memory import default_memory
-from td_ray.plan import HeadUnit, Plan
+from td_ray.plan import FeatureUnit, HeadUnit, Plan
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
+from td_ray.tasks import FEATURE_EXAMPLES, DataSet
 
 LARGEST = 128
 """Models on a side. Larger tiles are compared no faster, and take longer to do again."""
+
+LARGEST_OF_FEATURES = 32
+"""The same where features are compared: what is made of a model's takes up to 32 MB."""
+
+FEATURES = "features"
+"""The kind of a tile that compares features, and not what heads make of them."""
 
 COPIES = 4
 """Of predictions in memory: as they are stored, and bits or values in another order."""
@@ -31,7 +39,7 @@ COPIES = 4
 
 @dataclass(frozen=True)
 class Member:
-    """A row or column of a tile: a representation's number and its unit of heads."""
+    """A row or column of a tile: a representation's number and its unit."""
 
     number: int
     unit: str
@@ -47,8 +55,9 @@ class Tile:
 
     Attributes:
         key: fingerprint of all that decides its values.
-        task: name of the task, of this ``kind`` and, for regression, ``distance``.
-        head: name of the head.
+        task: name of the task, of this ``kind`` and, for regression, ``distance``; None, and the
+            kind ``FEATURES``, where features are compared.
+        head: name of the head; None for features.
         data: name of the data set that is predicted.
         measure: name of the measure.
         rows: those whose numbers are in one range.
@@ -58,10 +67,10 @@ class Tile:
     """
 
     key: str
-    task: str
+    task: str | None
     kind: str
     distance: str
-    head: str
+    head: str | None
     data: str
     measure: str
     rows: tuple[Member, ...]
@@ -97,6 +106,8 @@ def plan_tiles(plan: Plan, parts: Parts) -> list[Tile]:
         size = tile_size(plan.problem.experiment, units[0], data)
         for block in _blocks(plan, units, size):
             tiles.extend(_tiles(plan, units[0], data, block, examples, size))
+    for name, kept in _kept(plan, parts).items():
+        tiles.extend(_feature_tiles(plan, name, kept))
     return tiles
 
 
@@ -128,14 +139,56 @@ def _comparable(plan: Plan, parts: Parts) -> Iterator[tuple[str, list[HeadUnit]]
     return ((data, units) for (_, data, _), units in groups.items())
 
 
-def _members(units: Sequence[HeadUnit]) -> tuple[Member, ...]:
+def _kept(plan: Plan, parts: Parts) -> dict[str, list[FeatureUnit]]:
+    """Finished units of features by data set."""
+    found: dict[str, list[FeatureUnit]] = defaultdict(list)
+    for unit in plan.kept:
+        if unit.key is not None and parts.has_features(unit.key):
+            found[unit.data.name].append(unit)
+    return found
+
+
+def _feature_tiles(plan: Plan, data: str, units: Sequence[FeatureUnit]) -> Iterator[Tile]:
+    experiment = plan.problem.experiment
+    size = experiment.resources.tile or LARGEST_OF_FEATURES
+    examples = feature_examples(units[0].data, experiment.examples)
+    measures = feature_measures(experiment.measures)
+    for rows, columns, selected in _blocks(plan, units, size):
+        members = _identity(rows, columns, selected)
+        for measure in measures:
+            decides = [measure.name, measure.options, data, examples, members]
+            key = fingerprint([versions.MEASURES, FEATURES, decides])
+            what = (None, FEATURES, "", None, data, measure.name)
+            tile = Tile(key, *what, rows, columns, selected, size)
+            if tile.n_pairs:
+                yield tile
+
+
+def feature_examples(data: DataSet, wanted: int | None) -> int:
+    """On how many samples of a data set features are compared, where so many are wanted."""
+    return min(len(data.drawn), wanted or FEATURE_EXAMPLES)
+
+
+def _identity(
+    rows: Sequence[Member], columns: Sequence[Member], selected: NDArray[np.bool_] | None
+) -> list[object]:
+    """What tells the pairs of one tile from those of another."""
+    return [
+        [[(each.number, each.unit) for each in side] for side in (rows, columns)],
+        None if selected is None else np.packbits(selected).tobytes().hex(),
+    ]
+
+
+def _members(units: Sequence[HeadUnit | FeatureUnit]) -> tuple[Member, ...]:
     return tuple(Member(unit.number, str(unit.key)) for unit in units)
 
 
-def _blocks(plan: Plan, units: Sequence[HeadUnit], size: int) -> Iterator[Block]:
+def _blocks(
+    plan: Plan, units: Sequence[HeadUnit] | Sequence[FeatureUnit], size: int
+) -> Iterator[Block]:
     """Two ranges of numbers at a time, with the pairs that are wanted of theirs."""
     wanted = plan.problem.wanted
-    ordered = sorted(units, key=lambda unit: unit.number)
+    ordered: list[HeadUnit | FeatureUnit] = sorted(units, key=lambda unit: unit.number)
     buckets = [list(each) for _, each in groupby(ordered, key=lambda unit: unit.number // size)]
     members = [_members(bucket) for bucket in buckets]
     places = [wanted.positions(unit.representation for unit in bucket) for bucket in buckets]
@@ -189,8 +242,7 @@ def _tiles(
                 spec.distance,
                 [task, data, unit.head.name],
                 plan.problem.experiment.seeds,
-                [[(each.number, each.unit) for each in side] for side in (rows, columns)],
-                None if selected is None else np.packbits(selected).tobytes().hex(),
+                *_identity(rows, columns, selected),
                 # which ones follows from their number: units have the ids in their keys
                 *([] if examples is None else [examples]),
             ]

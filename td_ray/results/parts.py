@@ -1,6 +1,7 @@
 """Parts: what one unit of work leaves behind, immutable, whole or not there.
 
     OUTPUT/parts/heads/<unit>/full,0-4.parquet    heads and predictions of these runs
+    OUTPUT/parts/features/<unit>.parquet          features on some evaluation samples
     OUTPUT/parts/choices/<unit>.parquet           the candidates of a search, and which was chosen
     OUTPUT/parts/pairs/<tile>.parquet
     OUTPUT/parts/failures/<unit>.json             the error of a unit that failed
@@ -101,6 +102,18 @@ class Parts:
             [_read(path, columns, footer) for path, footer in self._head_parts(unit)]
         )
 
+    def has_features(self, unit: str) -> bool:
+        """Whether a unit of features has a valid part."""
+        return _is_valid(self._features(unit), unit)
+
+    def write_features(self, unit: str, table: pa.Table) -> None:
+        """Write a unit of features."""
+        _write(self._features(unit), table, unit)
+
+    def read_features(self, unit: str) -> pa.Table:
+        """Read a unit of features."""
+        return _read(self._features(unit))
+
     def has_choice(self, unit: str) -> bool:
         """Whether a unit has chosen among its candidates."""
         return _is_valid(self._choice(unit), unit)
@@ -150,6 +163,9 @@ class Parts:
         """All recorded timings."""
         for path in sorted((self.root / "timings").glob("[!.]*.json")):
             yield json.loads(path.read_text())
+
+    def _features(self, unit: str) -> Path:
+        return self.root / "features" / f"{unit}.parquet"
 
     def _choice(self, unit: str) -> Path:
         return self.root / "choices" / f"{unit}.parquet"

@@ -6,6 +6,9 @@ from the first day; intervals and tests stay null until something computes them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pyarrow as pa
 
 _NAME = pa.string()
@@ -104,6 +107,14 @@ _PREDICTION_FACTS = [
     pa.field("probabilities", pa.binary()),
 ]
 
+# A part of one unit of features: a row per sample, in the order in which samples are drawn.
+FEATURE_PART = pa.schema(
+    [
+        pa.field("encoding", pa.string(), nullable=False),  # "float32" or "float16"
+        pa.field("features", pa.binary(), nullable=False),  # little-endian
+    ]
+)
+
 HEADS = pa.schema([*_HEAD_KEY, *_HEAD_FACTS])
 PREDICTIONS = pa.schema([*_HEAD_KEY, *_PREDICTION_FACTS])
 
@@ -155,6 +166,19 @@ PAIR_PART = pa.schema(
         *_PAIR_VALUES,
     ]
 )
+
+
+def pair_part(known: Mapping[str, Any]) -> pa.Table:
+    """A part of pairs from the columns that are known; the others, and NaN, are null."""
+    rows = len(known["a"])
+    arrays = [
+        pa.array(known[field.name], field.type, from_pandas=True)
+        if field.name in known
+        else pa.nulls(rows, field.type)
+        for field in PAIR_PART
+    ]
+    return pa.Table.from_arrays(arrays, schema=PAIR_PART)
+
 
 # What the pairs of one matrix share, and how their values read.
 COMPARISONS = pa.schema(

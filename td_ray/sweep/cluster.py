@@ -163,7 +163,8 @@ def _compare(tiles: Sequence[Tile], examples: Examples, experiment: Experiment, 
     """Compare tiles of one task; returns the trouble that the machine had, if any."""
     from td_ray.pairs import run_tile
 
-    reader = _reader(stage, experiment.output_path, experiment.seeds)
+    memory = experiment.resources.memory
+    reader = _reader(stage, experiment.output_path, experiment.seeds, memory)
     try:
         for tile in tiles:
             if not reader.parts.has_pairs(tile.key):  # as where a lost process had begun
@@ -174,11 +175,11 @@ def _compare(tiles: Sequence[Tile], examples: Examples, experiment: Experiment, 
 
 
 @lru_cache(maxsize=1)
-def _reader(stage: str, output: Path, seeds: tuple[int, ...]) -> Any:
+def _reader(stage: str, output: Path, seeds: tuple[int, ...], memory: int | None) -> Any:
     """What a worker process reads predictions with, as long as tiles of one stage come."""
     from td_ray.pairs import Reader
 
-    return Reader(Parts(output), seeds)
+    return Reader(Parts(output), seeds, memory)
 
 
 def _take(blocks: Sequence[Block], experiment: Experiment) -> tuple[int, int, str]:
@@ -228,7 +229,7 @@ class OnRay:
         """Race the candidates of blocks as trials of Ray Tune."""
         experiment = plan.problem.experiment
         self._prepare(experiment)
-        reporter.stage("searches", sum(len(block.units) for block in blocks))
+        reporter.stage("searches", sum(map(len, blocks)))
         nodes = self._nodes_with_features(blocks, experiment.resources.cpus_per_trial)
         with listening(list(self._caches.values()), reporter):
             run_races(Work(experiment, blocks), nodes, _scratch(experiment), reporter)
@@ -236,9 +237,9 @@ class OnRay:
     def run_blocks(self, plan: Plan, blocks: Sequence[Block], reporter: Reporter) -> None:
         """Fit heads as trials of Ray Tune; models that have their predictions come first."""
         experiment = plan.problem.experiment
-        reporter.stage("heads", sum(len(block.units) for block in blocks))
-        stored = [block for block in blocks if block.units[0].is_stored]
-        fitted = [block for block in blocks if not block.units[0].is_stored]
+        reporter.stage("heads", sum(map(len, blocks)))
+        stored = [block for block in blocks if block.is_stored]
+        fitted = [block for block in blocks if not block.is_stored]
         if stored:
             self._connect()
             self._take_stored(stored, experiment, reporter)
@@ -275,9 +276,13 @@ class OnRay:
         """Write down the failure of units whose process was lost too often."""
         parts = Parts(experiment.output_path)
         text = f"its process was lost too often: {error.strip().splitlines()[-1]}"
-        for unit in (unit for block in blocks for unit in block.units):
-            if not parts.has_heads(str(unit.key), unit.runs):
-                parts.write_failure(str(unit.key), "heads", WorkError(text))
+        for block in blocks:
+            for unit in block.units:
+                if not parts.has_heads(str(unit.key), unit.runs):
+                    parts.write_failure(str(unit.key), "heads", WorkError(text))
+            for kept in block.kept:
+                if not parts.has_features(str(kept.key)):
+                    parts.write_failure(str(kept.key), "features", WorkError(text))
 
     def run_tiles(self, plan: Plan, tiles: Sequence[Tile], reporter: Reporter) -> None:
         """Compare the pairs of tiles as Ray tasks."""
@@ -353,8 +358,7 @@ class OnRay:
         }
         found: dict[int, str] = {}
         for number, block in enumerate(blocks):
-            keys = [key for unit in block.units for key in unit.features.values()]
-            here = [nodes[key] for key in keys if key in nodes]
+            here = [nodes[key] for key in block.feature_keys if key in nodes]
             if here:
                 found[number] = max(set(here), key=here.count)
         return found

@@ -9,7 +9,7 @@ import torch
 from td_ray.engine import open_from_store, run_block
 from td_ray.features import FeatureStore
 from td_ray.measures import Examples
-from td_ray.pairs import Reader, examples_of, run_tile
+from td_ray.pairs import Reader, TaskData, examples_of, run_tile
 from td_ray.plan import Block, Plan
 from td_ray.results.parts import Parts
 from td_ray.scaled_features import OpenFeatures
@@ -26,12 +26,12 @@ class Inline:
 
     def run_searches(self, plan: Plan, blocks: Sequence[Block], reporter: Reporter) -> None:
         """Train all candidates of blocks to the end, those of one unit together."""
-        reporter.stage("searches", sum(len(block.units) for block in blocks))
+        reporter.stage("searches", sum(map(len, blocks)))
         self._run(search_block, plan, blocks, reporter)
 
     def run_blocks(self, plan: Plan, blocks: Sequence[Block], reporter: Reporter) -> None:
         """Fit the heads of blocks."""
-        reporter.stage("heads", sum(len(block.units) for block in blocks))
+        reporter.stage("heads", sum(map(len, blocks)))
         self._run(run_block, plan, blocks, reporter)
 
     def _run(self, work: Work, plan: Plan, blocks: Sequence[Block], reporter: Reporter) -> None:
@@ -50,9 +50,10 @@ class Inline:
     def run_tiles(self, plan: Plan, tiles: Sequence[Tile], reporter: Reporter) -> None:
         """Compare the pairs of tiles."""
         experiment = plan.problem.experiment
-        reader = Reader(Parts(experiment.output_path), experiment.seeds)
+        memory = experiment.resources.memory
+        reader = Reader(Parts(experiment.output_path), experiment.seeds, memory)
         reporter.stage("pairs", len(tiles))
-        examples: dict[tuple[str, str], Examples] = dict(examples_of(plan, tiles))
+        examples: dict[TaskData, Examples] = dict(examples_of(plan, tiles))
         for tile in tiles:
             run_tile(tile, examples[tile.task, tile.data], reader)
             reporter.advance()

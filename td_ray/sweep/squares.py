@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from td_ray.tiles import Tile
+from td_ray.tiles import FEATURES, Tile
 
 LARGEST = 4
 TASKS_PER_CPU = 4
@@ -31,7 +31,9 @@ def _grouped(tiles: Sequence[Tile], side: int) -> list[Square]:
     groups: dict[tuple[object, ...], Square] = {}
     for place, tile in enumerate(tiles):
         low, high = tile.buckets
-        square = (tile.task, tile.data, tile.head, low // side, high // side)
+        # what is made of features differs between measures, and would not be held for all of them
+        own = tile.measure if tile.kind == FEATURES else None
+        square = (tile.task, tile.data, tile.head, own, low // side, high // side)
         groups.setdefault(square, []).append(place)
     for group in groups.values():
         group.sort(key=lambda place: _there_and_back(tiles[place]))

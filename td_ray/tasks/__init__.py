@@ -33,12 +33,13 @@ is a module, named by an entry point of the group ``td_ray.data_sources``::
 ``td_ray.testing.data_sources.check_data_source`` says whether it keeps to the contract.
 """
 
-from td_ray.tasks.dataset import DataSet, DataSource, used_sources
+from td_ray.tasks.dataset import FEATURE_EXAMPLES, DataSet, DataSource, used_sources
 from td_ray.tasks.families import expand, resolve_tasks
 from td_ray.tasks.splits import halves, validation_part
 from td_ray.tasks.targets import Task
 
 __all__ = [
+    "FEATURE_EXAMPLES",
     "DataSet",
     "DataSource",
     "Task",

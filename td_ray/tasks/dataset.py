@@ -21,6 +21,9 @@ from td_ray.tasks import splits
 from td_ray.tasks.inputs import ChosenInputs, Inputs
 from td_ray.tasks.text import as_text
 
+FEATURE_EXAMPLES = 2000
+"""On which measures of features compare: enough for them, and a small part of most features."""
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -166,6 +169,15 @@ class DataSet:
     def queue(self) -> NDArray[np.uint64]:
         """(n_evaluation,) keys of the evaluation split, from which all tasks draw alike."""
         return splits.queue(self.evaluation_ids)
+
+    @property
+    def drawn(self) -> NDArray[np.intp]:
+        """Rows of the evaluation samples on which features are compared, in the order drawn.
+
+        There are `FEATURE_EXAMPLES` of them, or as many as there are; fewer are the first of them.
+        """
+        order = np.argsort(self.queue, kind="stable")[:FEATURE_EXAMPLES]
+        return np.asarray(np.flatnonzero(self.evaluation)[order])
 
     def __getstate__(self) -> dict[str, Any]:
         """All but inputs that were opened: workers open their own."""

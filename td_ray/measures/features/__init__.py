@@ -11,6 +11,10 @@ pairs of two lists of models (`compare`), mostly as one matrix product.
 The n rows of all matrices are the same n examples; widths may differ.
 """
 
-from td_ray.measures.features.measure import FeatureMeasure, find_feature_measure
+from td_ray.measures.features.measure import (
+    FeatureMeasure,
+    feature_measures,
+    find_feature_measure,
+)
 
-__all__ = ["FeatureMeasure", "find_feature_measure"]
+__all__ = ["FeatureMeasure", "feature_measures", "find_feature_measure"]

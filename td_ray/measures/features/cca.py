@@ -61,6 +61,11 @@ class CCA(FeatureMeasure[Spanned]):
     def __post_init__(self) -> None:
         self.check_number("ridge", 0.0, included=True)
 
+    @property
+    def itself(self) -> float | None:
+        """Less than one with a ridge."""
+        return None if self.ridge else 1.0
+
     def _prepare(self, features: Matrix) -> Spanned:
         matrix = centred(features)
         left, singular, _ = np.linalg.svd(narrow(matrix), full_matrices=False)

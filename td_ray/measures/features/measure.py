@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -45,6 +45,11 @@ class FeatureMeasure(ABC, Generic[State]):
     def least_rows(self) -> int:
         """The fewest examples that it can compare."""
         return 2
+
+    @property
+    def itself(self) -> float | None:
+        """Its value between equal features; None where that depends on them."""
+        return self.range[1] if self.direction == SIMILAR else 0.0
 
     def with_options(self, options: Mapping[str, Any]) -> Self:
         """The same measure with other options.
@@ -117,6 +122,12 @@ class FeatureMeasure(ABC, Generic[State]):
     @abstractmethod
     def _compare(self, a: Sequence[State], b: Sequence[State]) -> NDArray[np.float64]:
         """See ``compare``; rounding may leave the range."""
+
+
+def feature_measures(names: Iterable[str]) -> list[FeatureMeasure[Any]]:
+    """Those of the named measures that compare features."""
+    found = (MEASURES.get(name) for name in names)
+    return [each for each in found if isinstance(each, FeatureMeasure)]
 
 
 def find_feature_measure(

@@ -24,7 +24,7 @@ from td_ray.results.pairs_table import Comparison
 from td_ray.results.parts import Parts
 from td_ray.results.schemas import FAILURES, TABLES
 from td_ray.results.writing import TableWriter, table_writer
-from td_ray.tiles import Tile
+from td_ray.tiles import StandInTile, Tile
 
 
 def compact(plan: Plan, tiles: Sequence[Tile], parts: Parts, output: Path) -> None:
@@ -78,13 +78,39 @@ def _write_pairs(
     with _writer(output, "pairs") as writer:
         for comparison, own in by_comparison.items():
             rows = nulls = 0
+            floors = _floors_of_stand_ins(own, parts)
             for tile in own:
                 if parts.has_pairs(tile.key):
                     table = parts.read_pairs(tile.key)
+                    if isinstance(tile, StandInTile):
+                        table = _with_floors(table, floors)
                     rows, nulls = rows + table.num_rows, nulls + table["value"].null_count
                     writer.append(_named_pairs(table, comparison, names))
             counts[comparison] = rows, nulls
     return counts
+
+
+def _floors_of_stand_ins(tiles: Sequence[Tile], parts: Parts) -> dict[int, float]:
+    """How well representations stand in for themselves, by their numbers."""
+    floors: dict[int, float] = {}
+    for tile in tiles:
+        numbers = {member.number for member in tile.rows}
+        is_there = isinstance(tile, StandInTile) and tile.columns[0].number in numbers
+        if is_there and parts.has_pairs(tile.key):
+            for row in parts.read_pairs(tile.key).select(["a", "b", "value"]).to_pylist():
+                if row["a"] == row["b"] and row["value"] is not None:
+                    floors[row["a"]] = row["value"]
+    return floors
+
+
+def _with_floors(table: pa.Table, floors: Mapping[int, float]) -> pa.Table:
+    """Pairs of two representations, with the floors of both."""
+    table = table.filter(pc.field("a") != pc.field("b"))
+    for side in "ab":
+        of_side = pa.array([floors.get(x) for x in table[side].to_pylist()], pa.float64())
+        place = table.schema.get_field_index(f"floor_{side}")
+        table = table.set_column(place, f"floor_{side}", of_side)
+    return table
 
 
 def _constant(value: str | None, rows: int) -> pa.Array:

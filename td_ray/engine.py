@@ -143,7 +143,7 @@ def training_of(
     training = features.training(unit)
     return Training(
         training,
-        _target(unit.task, training.device),
+        target_of(unit.task, unit.task.train_target, training.device),
         torch.from_numpy(weights).to(training.device),
         tuple(seeds),
         torch.from_numpy(unit.task.validation).to(training.device),
@@ -160,6 +160,7 @@ def fit_unit(unit: HeadUnit, head: HeadKind, features: ScaledFeatures) -> pa.Tab
     heads = head.fit(training)
     predictions = heads.predict(training.features).cpu().numpy()
     train_scores = _scores(predictions, task, task.train_target, weights)
+    on_training = predictions if unit.with_training else None
     rows: list[dict[str, Any]] = []
     for name in task.evaluation:
         evaluated = features.evaluation(unit, name)
@@ -173,6 +174,8 @@ def fit_unit(unit: HeadUnit, head: HeadKind, features: ScaledFeatures) -> pa.Tab
             row = _row(name, fit.seed, fit.half, predictions[number], task)
             if probabilities is not None:
                 row["probabilities"] = encode_probabilities(probabilities[number].numpy())
+            if on_training is not None and fit.seed is None and name == next(iter(task.evaluation)):
+                row["train_predictions"] = encode(on_training[number], task)[0]
             rows.append(row | facts)
     return pa.Table.from_pylist(rows, schema=HEAD_PART)
 
@@ -188,11 +191,12 @@ def _fits(unit: HeadUnit) -> list[Fit]:
     return fits
 
 
-def _target(task: Task, device: torch.device) -> ClassTarget | ValueTarget:
-    target = torch.from_numpy(task.train_target).to(device)
+def target_of(task: Task, values: NDArray[Any], device: torch.device) -> ClassTarget | ValueTarget:
+    """Codes or values (n_train,) as a head of the task takes them."""
     if task.is_classification:
-        return ClassTarget(target, len(task.classes))
-    return ValueTarget(target)
+        codes = torch.from_numpy(values.astype(np.int64)).to(device)
+        return ClassTarget(codes, len(task.classes))
+    return ValueTarget(torch.from_numpy(values.astype(np.float64)).to(device))
 
 
 def _facts(heads: FittedHeads, number: int, task: Task) -> dict[str, Any]:
@@ -297,13 +301,17 @@ Heard = Callable[[int], None]
 
 
 def open_from_store(
-    block: Block, experiment: Experiment, store: FeatureStore, heard: Heard
+    passes: Mapping[str, Pass], experiment: Experiment, store: FeatureStore, heard: Heard
 ) -> OpenFeatures:
-    """Features straight from a store, extracted in this process where they are not there."""
+    """Features straight from a store, extracted in this process where they are not there.
+
+    Args:
+        passes: of a block, by data set.
+    """
 
     def open_features(key: str, data: DataSet) -> Features:
         if not store.valid(key):
-            extract_into(store, key, block.passes[data.name], experiment, heard)
+            extract_into(store, key, passes[data.name], experiment, heard)
         return store.open(key)
 
     return open_features

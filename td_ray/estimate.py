@@ -6,14 +6,15 @@ The rates are those of one ordinary core in float64; they are meant to tell a mi
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 
 from td_ray.features import FeatureStore
+from td_ray.head_kinds.exact import ExactHead
 from td_ray.measures import fitting
 from td_ray.measures.features import feature_measures
 from td_ray.memory import default_memory
@@ -21,7 +22,7 @@ from td_ray.plan import HeadUnit, Plan, State
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
 from td_ray.tasks import FEATURE_EXAMPLES, DataSet
-from td_ray.tiles import FEATURES, Tile, plan_tiles
+from td_ray.tiles import FEATURES, StandInTile, Tile, plan_tiles
 from td_ray.zoo import FeatureSource, Representation
 
 FLOPS_PER_SECOND = 8e9
@@ -39,6 +40,7 @@ class Estimate:
         heads: head fits left, halves included.
         searches: units that have to choose among candidates first.
         candidates: of all those searches.
+        stand_ins: heads to fit for measures of stand-ins, beside ``heads``.
         pairs: pairs of representations, over all tasks, heads and data sets.
         pairs_finished: those of them that are there.
         tiles_failed: tiles of pairs whose failure is on record.
@@ -54,6 +56,7 @@ class Estimate:
     heads: int
     searches: int
     candidates: int
+    stand_ins: int
     pairs: int
     pairs_finished: int
     tiles_failed: int
@@ -104,11 +107,14 @@ def estimate(plan: Plan, parts: Parts) -> Estimate:
     left = pairs - there - left_of_features
     compared = 1 + 2 * len(experiment.seeds)
     seconds += left * compared * _examples(plan) / COMPARISONS_PER_SECOND
+    stand_ins, operations = _stand_ins(plan, tiles, parts)
+    seconds += operations / FLOPS_PER_SECOND
     seconds += left_of_features * OPERATIONS_OF_FEATURES / FLOPS_PER_SECOND
     return Estimate(
         heads=heads,
         searches=len(searched),
         candidates=sum(len(unit.candidates) for unit in searched),
+        stand_ins=stand_ins,
         pairs=pairs,
         pairs_finished=there,
         tiles_failed=sum(parts.failure(tile.key) is not None for tile in tiles),
@@ -176,6 +182,29 @@ def _examples(plan: Plan) -> float:
     most = plan.problem.experiment.examples or math.inf
     sizes = [min(len(data.evaluation_ids), most) for data in plan.problem.data.values()]
     return sum(sizes) / len(sizes)
+
+
+def _stand_ins(plan: Plan, tiles: Sequence[Tile], parts: Parts) -> tuple[int, float]:
+    """Heads left to fit as stand-ins, and the floating-point operations that they take."""
+    there: Counter[tuple[int, str, str]] = Counter()
+    for tile in tiles:
+        if isinstance(tile, StandInTile) and parts.has_pairs(tile.key):
+            place = (tile.columns[0].number, str(tile.task), str(tile.head))
+            there[place] += int(tile.wanted.sum())
+    groups: dict[tuple[str, str], list[HeadUnit]] = defaultdict(list)
+    for unit in plan.units:
+        if unit.with_training:
+            groups[unit.task.name, unit.head.name].append(unit)
+    wanted, left, operations = plan.problem.wanted, 0, 0.0
+    for line, units in groups.items():
+        task, head = units[0].task, cast(ExactHead, units[0].head)
+        size = (task.n_train, WIDTH_IF_UNKNOWN, len(task.classes) or 1)
+        partners = wanted.partners(wanted.positions(unit.representation for unit in units))
+        for unit, others in zip(units, partners.tolist(), strict=True):
+            targets = others + 1 - there[unit.number, *line] // len(task.evaluation)
+            left += targets
+            operations += head.operations_of_stand_ins(*size, targets) if targets else 0.0
+    return left, operations
 
 
 def _bytes_of_number(representation: Representation) -> int:

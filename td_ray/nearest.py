@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from td_ray.errors import InputError
-from td_ray.measures import DIFFERENT, find_measure
+from td_ray.measures import DIFFERENT, Measure, find_measure, fits_stand_ins
 from td_ray.pairs import Reader, compare, task_examples
 from td_ray.plan import HeadUnit, plan_as_known
 from td_ray.registry import closest
@@ -79,7 +79,7 @@ def nearest(
     Raises:
         InputError: no such name, more than one thing to choose from, or no head for the model yet.
     """
-    is_distance = find_measure(measure).direction == DIFFERENT
+    is_distance = _measure(measure).direction == DIFFERENT
     problem = resolve(experiment)
     tasks = _tasks(problem, task)
     heads = [each.name for each in experiment.heads_for(tasks[0].spec)]
@@ -102,6 +102,16 @@ def nearest(
         "without_value": len(compared) - len(valued),
     }
     return found
+
+
+def _measure(name: str) -> Measure:
+    """The measure of predictions of that name, if it fits no heads of its own."""
+    if fits_stand_ins(name):
+        raise InputError(
+            f"measure '{name}' fits a head for each pair, which 'td-ray run' does; read its row "
+            "from the results (results.row in Python)"
+        )
+    return find_measure(name)
 
 
 def _tasks(problem: Problem, name: str) -> tuple[Task, ...]:

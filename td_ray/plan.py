@@ -22,7 +22,7 @@ from td_ray.errors import InputError
 from td_ray.features import Pass, features_key
 from td_ray.files import Digest, DigestMemory, fingerprint
 from td_ray.head_kinds import HeadKind, SearchedKind
-from td_ray.measures import Measure
+from td_ray.measures import Measure, Need
 from td_ray.measures.features import feature_measures
 from td_ray.registry import MEASURES
 from td_ray.resolve import Problem
@@ -45,6 +45,7 @@ class HeadUnit:
         features: key of the features (or stored predictions) by data set.
         runs: those to fit: None for the full training split, and seeds.
         with_probabilities: whether probabilities of the classes are written down too.
+        with_training: whether predictions on the training split are.
     """
 
     key: str | None
@@ -55,6 +56,7 @@ class HeadUnit:
     features: Mapping[str, str | None]
     runs: tuple[Run, ...]
     with_probabilities: bool = False
+    with_training: bool = False
 
     @property
     def is_stored(self) -> bool:
@@ -158,6 +160,7 @@ def make_plan(problem: Problem, manifest: Manifest, parts: Parts, digest: Digest
     """
     _check_probabilities(problem)
     _check_features(problem)
+    _check_stand_ins(problem)
     manifest = manifest.with_arrivals([item.name for item in problem.representations])
     numbers = {name: number for number, name in enumerate(manifest.representations)}
     units: list[HeadUnit] = []
@@ -222,7 +225,8 @@ def _unit(
     has_seeds = not isinstance(model, PredictionSource) or model.has_halves
     evaluated = {name: used[name] for name in task.evaluation}
     target = task.target.identity(digest)
-    with_probabilities = task.is_classification and bool(_measures_of_probabilities(problem))
+    with_probabilities = task.is_classification and bool(_needing("probabilities", problem))
+    with_training = bool(_needing("stand-ins", problem))
     fitted = [] if is_stored else [used[task.spec.data], head.identity()]
     key = None
     if target is not None and all(used.values()):
@@ -236,10 +240,12 @@ def _unit(
                 target,
                 task.name if is_stored else None,
                 *(["probabilities"] if with_probabilities else []),
+                *(["training"] if with_training else []),
             ]
         )
     runs: tuple[Run, ...] = (None, *problem.experiment.seeds) if has_seeds else (None,)
-    return HeadUnit(key, number, representation, task, head, used, runs, with_probabilities)
+    written = (with_probabilities, with_training)
+    return HeadUnit(key, number, representation, task, head, used, runs, *written)
 
 
 def _feature_units(
@@ -278,10 +284,31 @@ def _check_features(problem: Problem) -> None:
         )
 
 
-def _measures_of_probabilities(problem: Problem) -> list[str]:
-    """The experiment's measures that need probabilities, by name."""
+def _check_stand_ins(problem: Problem) -> None:
+    """Refuse heads and models that cannot stand in for others where a measure needs it."""
+    measures = _needing("stand-ins", problem)
+    if not measures:
+        return
+    needs = f"measure '{measures[0]}' fits heads that stand in for others"
+    for task in problem.tasks:
+        for head in problem.experiment.heads_for(task.spec):
+            if not cast(HeadKind, head).has_stand_ins:
+                raise InputError(
+                    f"{needs}, which are solved (logistic, ridge), and head '{head.name}' "
+                    f"({head.kind}) of task '{task.name}' is trained; leave out one of the two"
+                )
+    for item in problem.representations:
+        if isinstance(item.model, PredictionSource):
+            raise InputError(
+                f"{needs}, and model '{item.model_name}' comes with predictions alone; leave out "
+                "the measure or the model"
+            )
+
+
+def _needing(need: Need, problem: Problem) -> list[str]:
+    """The experiment's measures of predictions that need more than these, by name."""
     found = (MEASURES.get(name) for name in problem.experiment.measures)
-    return [x.name for x in found if isinstance(x, Measure) and "probabilities" in x.needs]
+    return [each.name for each in found if isinstance(each, Measure) and need in each.needs]
 
 
 def _check_probabilities(problem: Problem) -> None:
@@ -289,7 +316,7 @@ def _check_probabilities(problem: Problem) -> None:
 
     A measure is not left out for some heads alone: it would be missing where it was asked for.
     """
-    measures = _measures_of_probabilities(problem)
+    measures = _needing("probabilities", problem)
     if not measures:
         return
     needs = f"measure '{measures[0]}' needs probabilities of the classes"
@@ -333,7 +360,7 @@ def _blocks(heads: Iterable[HeadUnit], kept: Iterable[FeatureUnit]) -> tuple[Blo
         grouped[unit.number, unit.task.spec.data][0].append(unit)
     for features in kept:
         grouped[features.number, features.data.name][1].append(features)
-    passes = _passes(grouped.values())
+    passes = passes_of(grouped.values())
     blocks = []
     for units, features_of in grouped.values():
         representation = (units or features_of)[0].representation
@@ -342,7 +369,7 @@ def _blocks(heads: Iterable[HeadUnit], kept: Iterable[FeatureUnit]) -> tuple[Blo
     return tuple(blocks)
 
 
-def _passes(
+def passes_of(
     groups: Iterable[tuple[Sequence[HeadUnit], Sequence[FeatureUnit]]],
 ) -> dict[int, dict[str, Pass]]:
     """By model: the layers whose features are needed, one pass for each data set."""

@@ -91,6 +91,23 @@ class Reader:
             self._held.popitem(last=False)
         return self._held[key]
 
+    def training(self, member: Member) -> tuple[NDArray[Any], float]:
+        """What a member's exact head on the full split predicts on it, and the head's penalty.
+
+        Raises:
+            WorkError: this was not written down.
+        """
+        names = ["seed", "encoding", "train_predictions", "penalty"]
+        for row in self.parts.read_heads(member.unit, names).to_pylist():
+            if row["seed"] is None and row["train_predictions"] is not None:
+                predictions = _decode(row["train_predictions"], row["encoding"])
+                return predictions, float(row["penalty"])
+        folder = self.parts.root / "heads" / member.unit
+        raise WorkError(
+            f"the heads in {folder} lack their predictions on the training split; remove that "
+            "folder and run again, to have them fitted anew"
+        )
+
     def _read(
         self, members: Sequence[Member], data: str, examples: Examples, needed_by: str
     ) -> Predictions:

@@ -17,6 +17,9 @@ from td_ray.errors import InputError
 # A table that is cut to the terminal's width loses the names of its rows first.
 WIDER_THAN_ANY = 100_000
 
+HALVES = "between heads of one network, fitted on two halves of the training split"
+STAND_IN = "how well a network stands in for itself"
+
 
 def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print mappings as a table; a key that a row lacks is left empty."""
@@ -136,6 +139,7 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         **({"searches": _searches(plan)} if plan["searches"] else {}),
         "pairs": _pairs(plan),
         "features": _features(plan),
+        **({"stand-ins": f"{plan['stand_ins']:,} heads to fit"} if plan["stand_ins"] else {}),
         **({"probabilities": _probabilities(plan)} if plan["probability_bytes"] else {}),
         "memory": f"up to {plan['trial_bytes'] / 2**30:.1f} GiB a trial",
         "time": f"roughly {_duration(plan['core_seconds'])} on one core, "
@@ -188,6 +192,8 @@ def _samples(data: Mapping[str, Any]) -> str:
 def _features(plan: Mapping[str, Any]) -> str:
     size = f"{plan['feature_bytes'] / 2**20:,.0f} MiB"
     text = f"{plan['extractions']:,} arrays to extract, {size} in all"
+    if plan["kept_bytes"]:
+        text += f", {plan['kept_bytes'] / 2**20:,.0f} MiB kept for measures of them"
     return f"{text} (widths assumed)" if plan["widths_assumed"] else text
 
 
@@ -203,8 +209,13 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def matrix_text(frame: pd.DataFrame, title: str, value: str) -> str:
-    """A matrix with its ``floor`` column as text, under a title and above what the floor is."""
+def matrix_text(frame: pd.DataFrame, title: str, value: str, floor: str = HALVES) -> str:
+    """A matrix with its ``floor`` column as text, under a title and above what the floor is.
+
+    Args:
+        value: ``value``, ``tdx`` or ``excess``.
+        floor: what the floor is.
+    """
     missing = frame.attrs.get("missing")
     table = Table(box=None, pad_edge=False)
     table.add_column("")
@@ -215,7 +226,7 @@ def matrix_text(frame: pd.DataFrame, title: str, value: str) -> str:
         table.add_column(str(name), justify="right", no_wrap=True)
     for label, row in frame.iterrows():
         table.add_row(str(label), *(_number(number) for number in row))
-    notes = [_about_floors(value)] if floors else []
+    notes = [f"floor: {_about_floors(floor, value)}"] if floors else []
     notes += [f"{missing} pairs have no value (-)"] if missing else []
     text = io.StringIO()
     console = Console(file=text, width=WIDER_THAN_ANY, highlight=False)
@@ -226,11 +237,12 @@ def matrix_text(frame: pd.DataFrame, title: str, value: str) -> str:
     return text.getvalue()
 
 
-def _about_floors(value: str) -> str:
-    note = "floor: between heads of one network, fitted on two halves of the training split"
+def _about_floors(floor: str, value: str) -> str:
+    if floor != HALVES:
+        return floor
     if value == "value":
-        return f"{note} (half its size: compare it with '--value tdx')"
-    return f"{note}; {value} is at half its size too"
+        return f"{floor} (half its size: compare it with '--value tdx')"
+    return f"{floor}; {value} is at half its size too"
 
 
 def nearest_text(found: pd.DataFrame, title: str) -> str:

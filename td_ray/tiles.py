@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from td_ray import versions
 from td_ray.files import fingerprint
-from td_ray.measures import fitting
+from td_ray.measures import Measure, fits_stand_ins, fitting
 from td_ray.measures.features import feature_measures
 from td_ray.memory import default_memory
 from td_ray.plan import FeatureUnit, HeadUnit, Plan
@@ -97,6 +97,29 @@ class Tile:
         return int(self.wanted.sum())
 
 
+@dataclass(frozen=True, eq=False)
+class StandInTile(Tile):
+    """Pairs from several representations (rows) to the one that stands in for them (column).
+
+    Both directions of a pair are wanted, in different tiles. With them comes, in one of the tiles
+    of a stand-in, how well it stands in for itself.
+    """
+
+    @property
+    def wanted(self) -> NDArray[np.bool_]:
+        """(rows, 1) the wanted pairs, and the stand-in itself."""
+        (stand_in,) = self.columns
+        itself = np.array([[each.number == stand_in.number] for each in self.rows])
+        everything = np.ones_like(itself)
+        return np.asarray(itself | (everything if self.selected is None else self.selected))
+
+    @property
+    def n_pairs(self) -> int:
+        """The number of wanted pairs, each counted in one of its two directions."""
+        numbers = np.array([each.number for each in self.rows])
+        return int((self.wanted[:, 0] & (numbers < self.columns[0].number)).sum())
+
+
 def plan_tiles(plan: Plan, parts: Parts) -> list[Tile]:
     """Cut the wanted pairs of all finished units into tiles; those that are there included."""
     tiles: list[Tile] = []
@@ -106,6 +129,7 @@ def plan_tiles(plan: Plan, parts: Parts) -> list[Tile]:
         size = tile_size(plan.problem.experiment, units[0], data)
         for block in _blocks(plan, units, size):
             tiles.extend(_tiles(plan, units[0], data, block, examples, size))
+        tiles.extend(_stand_in_tiles(plan, units, data, examples, size))
     for name, kept in _kept(plan, parts).items():
         tiles.extend(_feature_tiles(plan, name, kept))
     return tiles
@@ -179,6 +203,36 @@ def _identity(
     ]
 
 
+def _stand_in_tiles(
+    plan: Plan, units: Sequence[HeadUnit], data: str, examples: int | None, size: int
+) -> Iterator[StandInTile]:
+    """For each representation, ranges of those that it is to stand in for."""
+    spec, wanted = units[0].task.spec, plan.problem.wanted
+    ordered = sorted(units, key=lambda unit: unit.number)
+    positions = wanted.positions(unit.representation for unit in ordered)
+    buckets = [list(each) for _, each in groupby(ordered, key=lambda unit: unit.number // size)]
+    ends = np.cumsum([0, *map(len, buckets)])
+    members = [_members(bucket) for bucket in buckets]
+    for measure in _measures(plan, spec.kind, of_stand_ins=True):
+        what = (units[0].task.name, spec.kind, spec.distance, units[0].head.name, data)
+        for place, unit in enumerate(ordered):
+            column = _members([unit])
+            chosen = wanted.block(positions, positions[place : place + 1])
+            for start, end, rows in zip(ends, ends[1:], members, strict=False):
+                selected = None if wanted.are_all else chosen[start:end]
+                decides = [versions.MEASURES, measure.name, *what, examples]
+                key = fingerprint([*decides, *_identity(rows, column, selected)])
+                tile = StandInTile(key, *what, measure.name, rows, column, selected, size)
+                if tile.wanted.any():
+                    yield tile
+
+
+def _measures(plan: Plan, kind: str, *, of_stand_ins: bool) -> list[Measure]:
+    """Measures of predictions of a kind of task: of stand-ins, or of the heads as they are."""
+    measures = fitting(plan.problem.experiment.measures, kind)
+    return [each for each in measures if fits_stand_ins(each.name) == of_stand_ins]
+
+
 def _members(units: Sequence[HeadUnit | FeatureUnit]) -> tuple[Member, ...]:
     return tuple(Member(unit.number, str(unit.key)) for unit in units)
 
@@ -234,7 +288,7 @@ def _tiles(
     """One tile for each measure, if a pair is wanted."""
     rows, columns, selected = block
     task, spec = unit.task.name, unit.task.spec
-    for measure in (each.name for each in fitting(plan.problem.experiment.measures, spec.kind)):
+    for measure in (each.name for each in _measures(plan, spec.kind, of_stand_ins=False)):
         key = fingerprint(
             [
                 versions.MEASURES,

@@ -46,6 +46,8 @@ ROOMS = [
     "feature_pairs",
     "pairs",
     "nearest",
+    "stand_ins",
+    "stand_in_fits",
     "compact",
     "sweep",
     "report",

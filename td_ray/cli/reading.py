@@ -41,7 +41,8 @@ def matrix(
     output: Annotated[Path | None, typer.Option(help="A file; needed for parquet.")] = None,
 ) -> None:
     """Print a matrix with the noise floor beside it."""
-    from td_ray.terminal import matrix_text, prepare_file, write_text
+    from td_ray.measures import fits_stand_ins
+    from td_ray.terminal import HALVES, STAND_IN, matrix_text, prepare_file, write_text
 
     found = _results(experiment).matrix(task, measure, head=head, data=data, value=value)
     if by is not None:
@@ -59,7 +60,8 @@ def matrix(
     if output is not None:
         prepare_file(output)
     if format_ is Format.table:
-        write_text(matrix_text(frame, _title(measure, task), value), output)
+        floor = STAND_IN if fits_stand_ins(measure) else HALVES
+        write_text(matrix_text(frame, _title(measure, task), value, floor), output)
     elif format_ is Format.csv:
         write_text(frame.to_csv(), output)
     else:

@@ -7,6 +7,7 @@ heads:
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field, field_validator
@@ -40,6 +41,11 @@ class ExactHead(HeadKind):
     """A head with a penalty ``l2``, or a grid from which each (representation, task) chooses."""
 
     l2: Finite | tuple[Finite, ...] = 1e-3
+    has_stand_ins: ClassVar[bool] = True
+
+    @abstractmethod
+    def operations_of_stand_ins(self, rows: int, width: int, outputs: int, targets: int) -> float:
+        """Floating-point operations of fitting so many targets on one representation; roughly."""
 
     @field_validator("l2")
     @classmethod
@@ -88,6 +94,10 @@ class Logistic(ExactHead):
         once = rows * outputs * (4 * width + OPERATIONS_OF_SOFTMAX)
         return float((fits + self.penalties) * ITERATIONS * once)
 
+    def operations_of_stand_ins(self, rows: int, width: int, outputs: int, targets: int) -> float:
+        """Each is a fit of its own."""
+        return self.operations(rows, width, outputs, targets)
+
 
 @HEAD_KINDS.register("ridge")
 class Ridge(ExactHead):
@@ -105,3 +115,7 @@ class Ridge(ExactHead):
         """A Gram matrix and its eigenvectors, which serve every penalty."""
         once = 2 * rows * width**2 + 10 * min(rows, width) ** 3
         return float((fits + bool(self.penalties)) * once)
+
+    def operations_of_stand_ins(self, rows: int, width: int, outputs: int, targets: int) -> float:
+        """One factorisation, and a product for each column."""
+        return self.operations(rows, width, outputs, 1) + 4.0 * rows * width * outputs * targets

@@ -30,6 +30,9 @@ class HeadKind(HeadSpec, ABC):
             InputError, WorkError: there is no such head; the message says why.
         """
 
+    has_stand_ins: ClassVar[bool] = False
+    """Whether it can be fitted to what many other heads predict, side by side."""
+
     @abstractmethod
     def operations(self, rows: int, width: int, outputs: int, fits: int) -> float:
         """Floating-point operations of so many fits, choices included; roughly, for the plan."""

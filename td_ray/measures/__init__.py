@@ -34,6 +34,7 @@ __all__ = [
     "Outputs",
     "disagreement",
     "find_measure",
+    "fits_stand_ins",
     "fitting",
     "has_direction",
     "one_block",
@@ -140,6 +141,12 @@ def fitting(names: Iterable[str], kind: str) -> list[Measure]:
     """Those of the named measures that compare predictions of a kind of task."""
     found = [MEASURES.get(name) for name in names]
     return [each for each in found if isinstance(each, Measure) and kind in each.kinds]
+
+
+def fits_stand_ins(name: str) -> bool:
+    """Whether the measure of that name, if there is one, fits heads of its own."""
+    found = MEASURES.get(name) if name in MEASURES.names() else None
+    return isinstance(found, Measure) and "stand-ins" in found.needs
 
 
 def _disagreement(differ: Floats, n: Floats) -> Floats:

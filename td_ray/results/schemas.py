@@ -105,6 +105,9 @@ _PREDICTION_FACTS = [
     # of the classes in code order: float32, little-endian, row by row; null unless a measure needs
     # them
     pa.field("probabilities", pa.binary()),
+    # encoded like predictions, of the training samples; null unless a measure needs them, and but
+    # in the first row of a head on the full split
+    pa.field("train_predictions", pa.binary()),
 ]
 
 # A part of one unit of features: a row per sample, in the order in which samples are drawn.

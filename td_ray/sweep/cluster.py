@@ -24,11 +24,12 @@ from td_ray.pairs import examples_of
 from td_ray.plan import Block, Plan
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
+from td_ray.stand_ins import StandInBlock
 from td_ray.sweep.cache_actor import FeatureCache, actor_name, listening
 from td_ray.sweep.progress import Reporter
 from td_ray.sweep.races import run_races
 from td_ray.sweep.squares import squares
-from td_ray.sweep.trials import Work, run_trials
+from td_ray.sweep.trials import AnyBlock, Work, run_trials
 from td_ray.tasks import DataSet
 from td_ray.tiles import Tile
 
@@ -252,6 +253,19 @@ class OnRay:
         for number, error in lost:
             self._give_up([fitted[number]], experiment, error)
 
+    def run_stand_ins(self, plan: Plan, blocks: Sequence[StandInBlock], reporter: Reporter) -> None:
+        """Fit stand-ins as trials of Ray Tune, where their features are."""
+        experiment = plan.problem.experiment
+        self._prepare(experiment)
+        reporter.stage("stand-ins", sum(map(len, blocks)))
+        nodes = self._nodes_with_features(blocks, experiment.resources.cpus_per_trial)
+        with listening(list(self._caches.values()), reporter):
+            lost = run_trials(Work(experiment, blocks), nodes, _scratch(experiment), reporter)
+        for number, error in lost:
+            self._give_up_tiles(
+                [tile for unit in blocks[number].units for tile in unit.tiles], experiment, error
+            )
+
     def _take_stored(
         self, blocks: Sequence[Block], experiment: Experiment, reporter: Reporter
     ) -> None:
@@ -302,13 +316,17 @@ class OnRay:
         shared = (plan.problem.experiment, uuid.uuid4().hex)
         examples = {key: ray.put(each) for key, each in examples_of(plan, tiles)}
         arguments = [(some, examples[some[0].task, some[0].data]) for some in together]
-        lost = map_tasks(_compare, arguments, ended, shared)
-        parts = Parts(plan.problem.experiment.output_path)
-        for tile, error in ((tile, error) for number, error in lost for tile in together[number]):
-            if not parts.has_pairs(tile.key):
-                parts.write_failure(tile.key, "pairs", WorkError(error))
+        for number, error in map_tasks(_compare, arguments, ended, shared):
+            self._give_up_tiles(together[number], plan.problem.experiment, error)
         if troubles:
             raise MachineError(troubles[0])
+
+    def _give_up_tiles(self, tiles: Sequence[Tile], experiment: Experiment, error: str) -> None:
+        """The same of tiles."""
+        parts = Parts(experiment.output_path)
+        for tile in tiles:
+            if not parts.has_pairs(tile.key):
+                parts.write_failure(tile.key, "pairs", WorkError(error.strip().splitlines()[-1]))
 
     def _prepare(self, experiment: Experiment) -> None:
         """Connect, and have a cache actor on each node."""
@@ -341,7 +359,7 @@ class OnRay:
             raise RunError(f"a cache actor did not start: {error}") from None
 
     def _nodes_with_features(
-        self, blocks: Sequence[Block], cpus_per_trial: int
+        self, blocks: Sequence[AnyBlock], cpus_per_trial: int
     ) -> Mapping[int, str]:
         """Blocks whose features are on exactly one of several nodes, if trials fit there."""
         if len(self._caches) < 2:

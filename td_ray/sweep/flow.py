@@ -15,9 +15,10 @@ from td_ray.results.manifest import read_manifest, write_manifest
 from td_ray.results.parts import Parts
 from td_ray.results.tables import Results, open_results
 from td_ray.spec import Experiment
+from td_ray.stand_ins import StandInBlock, stand_in_blocks
 from td_ray.sweep.progress import Quiet, Reporter
 from td_ray.tasks import Task
-from td_ray.tiles import Tile, plan_tiles
+from td_ray.tiles import StandInTile, Tile, plan_tiles
 
 Backend = Literal["ray", "inline"]
 
@@ -30,6 +31,9 @@ class Workers(Protocol):
 
     def run_blocks(self, plan: Plan, blocks: Sequence[Block], reporter: Reporter) -> None:
         """Fit the heads of blocks."""
+
+    def run_stand_ins(self, plan: Plan, blocks: Sequence[StandInBlock], reporter: Reporter) -> None:
+        """Fit stand-ins, and compare them with what they stand in for."""
 
     def run_tiles(self, plan: Plan, tiles: Sequence[Tile], reporter: Reporter) -> None:
         """Compare the pairs of tiles."""
@@ -80,7 +84,7 @@ def run(
         missing = [tile for tile in tiles if not parts.has_pairs(tile.key)]
         if missing:
             _prepare_targets(_tasks_with_truth(plan, missing), reporter)
-            workers.run_tiles(plan, missing, reporter)
+            _compare(workers, plan, missing, reporter)
     compact(plan, tiles, parts, output)
     left = make_plan(problem, manifest, parts, digest).count("missing")
     left += sum(not parts.has_pairs(tile.key) and not parts.failure(tile.key) for tile in tiles)
@@ -94,6 +98,16 @@ def run(
         first = results.failures().iloc[0]
         raise RunError(f"all {len(results.failures())} units failed; the first: {first['error']}")
     return results
+
+
+def _compare(workers: Workers, plan: Plan, missing: Sequence[Tile], reporter: Reporter) -> None:
+    """Tiles of stand-ins need features, and go where they are; all others need parts alone."""
+    stand_ins = [tile for tile in missing if isinstance(tile, StandInTile)]
+    others = [tile for tile in missing if not isinstance(tile, StandInTile)]
+    if others:
+        workers.run_tiles(plan, others, reporter)
+    if stand_ins:
+        workers.run_stand_ins(plan, stand_in_blocks(plan, stand_ins), reporter)
 
 
 def _tasks_with_truth(plan: Plan, tiles: Sequence[Tile]) -> list[Task]:

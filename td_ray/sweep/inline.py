@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 
@@ -15,10 +16,12 @@ from td_ray.results.parts import Parts
 from td_ray.scaled_features import OpenFeatures
 from td_ray.search import search_block
 from td_ray.spec import Experiment
+from td_ray.stand_in_fits import run_stand_ins
+from td_ray.stand_ins import StandInBlock
 from td_ray.sweep.progress import Reporter
 from td_ray.tiles import Tile
 
-Work = Callable[[Block, Experiment, Parts, OpenFeatures], tuple[int, int]]
+AnyBlock = TypeVar("AnyBlock", Block, StandInBlock)
 
 
 class Inline:
@@ -34,14 +37,25 @@ class Inline:
         reporter.stage("heads", sum(map(len, blocks)))
         self._run(run_block, plan, blocks, reporter)
 
-    def _run(self, work: Work, plan: Plan, blocks: Sequence[Block], reporter: Reporter) -> None:
+    def run_stand_ins(self, plan: Plan, blocks: Sequence[StandInBlock], reporter: Reporter) -> None:
+        """Fit stand-ins, and compare them with what they stand in for."""
+        reporter.stage("stand-ins", sum(map(len, blocks)))
+        self._run(run_stand_ins, plan, blocks, reporter)
+
+    def _run(
+        self,
+        work: Callable[[AnyBlock, Experiment, Parts, OpenFeatures], tuple[int, int]],
+        plan: Plan,
+        blocks: Sequence[AnyBlock],
+        reporter: Reporter,
+    ) -> None:
         experiment = plan.problem.experiment
         store = FeatureStore(experiment.cache_path, experiment.resources.cache_size)
         parts = Parts(experiment.output_path)
         threads = torch.get_num_threads()
         try:
             for block in blocks:
-                opened = open_from_store(block, experiment, store, reporter.samples)
+                opened = open_from_store(block.passes, experiment, store, reporter.samples)
                 reporter.advance(*work(block, experiment, parts, opened))
                 store.evict(held=())
         finally:

@@ -19,6 +19,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 
 from td_ray.errors import MachineError, WorkError, error_text
 from td_ray.head_kinds import Lap
+from td_ray.plan import Block
 from td_ray.results.parts import Parts
 from td_ray.sweep.cache_actor import with_share
 from td_ray.sweep.progress import Reporter
@@ -42,7 +43,7 @@ def rungs(epochs: int) -> list[int]:
 class CandidateTrial(tune.Trainable):
     """Trains one candidate, a rung at a step; its configuration names it by numbers."""
 
-    def setup(self, config: dict[str, Any], work: Work) -> None:
+    def setup(self, config: dict[str, Any], work: Work[Block]) -> None:
         """Keep the run's work; called once per process."""
         self._work = work
         self._leases: Leases | None = None
@@ -110,7 +111,7 @@ class CandidateTrial(tune.Trainable):
 
         experiment = self._work.experiment
         torch.set_num_threads(experiment.resources.cpus_per_trial)
-        self._leases = Leases(self._block, experiment)
+        self._leases = Leases(self._block.passes, experiment)
         share = with_share(experiment, experiment.resources.gpus_per_trial)
         scaled = ScaledFeatures(self._leases.open, share)
         scaled.load(self._unit)
@@ -121,7 +122,7 @@ class CandidateTrial(tune.Trainable):
 class Races(FIFOScheduler):
     """One ASHA for each unit's candidates."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work[Block]) -> None:
         super().__init__()
         self._work = work
         self._races: dict[Place, AsyncHyperBandScheduler] = {}
@@ -158,7 +159,7 @@ class Races(FIFOScheduler):
 class _Judge(tune.Callback):
     """Writes the choice, or the failure, of each unit whose candidates have all ended."""
 
-    def __init__(self, work: Work, parts: Parts, reporter: Reporter) -> None:
+    def __init__(self, work: Work[Block], parts: Parts, reporter: Reporter) -> None:
         self._work = work
         self._parts = parts
         self._reporter = reporter
@@ -202,7 +203,9 @@ class _Judge(tune.Callback):
             self._reporter.advance(0, 1)
 
 
-def run_races(work: Work, nodes: Mapping[int, str], scratch: Path, reporter: Reporter) -> None:
+def run_races(
+    work: Work[Block], nodes: Mapping[int, str], scratch: Path, reporter: Reporter
+) -> None:
     """Choose for all units of all blocks; each leaves its choice, or its failure, on disk.
 
     Args:
@@ -233,7 +236,7 @@ def run_races(work: Work, nodes: Mapping[int, str], scratch: Path, reporter: Rep
         raise MachineError(next(iter(judge.troubles.values())))
 
 
-def _chunks(work: Work) -> list[list[tuple[int, int, int]]]:
+def _chunks(work: Work[Block]) -> list[list[tuple[int, int, int]]]:
     """Candidates by (block, unit, number), in runs of whole units that one ``fit`` can take."""
     chunks: list[list[tuple[int, int, int]]] = [[]]
     for block, units in enumerate(each.units for each in work.blocks):

@@ -11,17 +11,18 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import ray
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
 
 from td_ray.errors import MachineError, WorkError
-from td_ray.features import Features, FeatureStore
+from td_ray.features import Features, FeatureStore, Pass
 from td_ray.plan import Block
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
+from td_ray.stand_ins import StandInBlock
 from td_ray.sweep.cache_actor import Lease, actor_name, with_share
 from td_ray.sweep.progress import Reporter
 from td_ray.tasks import DataSet
@@ -30,18 +31,21 @@ TRIALS_PER_FIT = 2000
 FAILURES_OF_PROCESSES = 3
 
 
+AnyBlock = TypeVar("AnyBlock", Block, StandInBlock)
+
+
 @dataclass(frozen=True)
-class Work:
+class Work(Generic[AnyBlock]):
     """What every trial of a run can see: the experiment and its blocks."""
 
     experiment: Experiment
-    blocks: Sequence[Block]
+    blocks: Sequence[AnyBlock]
 
 
 class HeadTrial(tune.Trainable):
-    """Fits the heads of one block, which its configuration names by number."""
+    """Fits the heads or stand-ins of one block, which its configuration names by number."""
 
-    def setup(self, config: dict[str, Any], work: Work) -> None:
+    def setup(self, config: dict[str, Any], work: Work[Block] | Work[StandInBlock]) -> None:
         """Keep the run's work; called once per process."""
         self._work = work
         self._number = int(config["block"])
@@ -54,15 +58,19 @@ class HeadTrial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Do the whole block; trouble of the machine is reported, and leaves units missing."""
         from td_ray.engine import run_block
+        from td_ray.stand_in_fits import run_stand_ins
 
         block = self._work.blocks[self._number]
         experiment = self._work.experiment
         share = with_share(experiment, experiment.resources.gpus_per_trial)
-        leases = Leases(block, experiment)
+        leases = Leases(block.passes, experiment)
         finished, failed, trouble = 0, 0, ""
         try:
             parts = Parts(experiment.output_path)
-            finished, failed = run_block(block, share, parts, leases.open)
+            if isinstance(block, StandInBlock):
+                finished, failed = run_stand_ins(block, share, parts, leases.open)
+            else:
+                finished, failed = run_block(block, share, parts, leases.open)
         except (OSError, MachineError) as error:
             trouble = str(error)
         finally:
@@ -79,8 +87,8 @@ class HeadTrial(tune.Trainable):
 class Leases:
     """The features that one block holds on this node."""
 
-    def __init__(self, block: Block, experiment: Experiment) -> None:
-        self._passes = block.passes
+    def __init__(self, passes: Mapping[str, Pass], experiment: Experiment) -> None:
+        self._passes = passes
         self._store = FeatureStore(experiment.cache_path, experiment.resources.cache_size)
         node = ray.get_runtime_context().get_node_id()
         self._cache = ray.get_actor(actor_name(node))
@@ -121,7 +129,7 @@ class _Listener(tune.Callback):
 
 
 def run_trials(
-    work: Work, nodes: Mapping[int, str], scratch: Path, reporter: Reporter
+    work: Work[AnyBlock], nodes: Mapping[int, str], scratch: Path, reporter: Reporter
 ) -> list[tuple[int, str]]:
     """Run all blocks.
 

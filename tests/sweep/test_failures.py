@@ -195,7 +195,7 @@ def test_a_unit_that_is_done_after_all_has_no_failure(zoo: Path) -> None:
 
     assert run_block(block, wanted, parts, broken) == (0, 2)
     store = FeatureStore(wanted.cache_path, 2**30)
-    opened = open_from_store(block, wanted, store, Quiet().samples)
+    opened = open_from_store(block.passes, wanted, store, Quiet().samples)
     assert run_block(block, wanted, parts, opened) == (2, 0)
     assert not list(parts.root.glob("failures/*"))
 

@@ -39,7 +39,7 @@ def test_a_block_that_starts_again_repeats_no_finished_unit(zoo: Path) -> None:
     parts = Parts(wanted.output_path)
     store = FeatureStore(wanted.cache_path, wanted.resources.cache_size)
     block = planned(wanted).blocks[0]
-    opened = open_from_store(block, wanted, store, Quiet().samples)
+    opened = open_from_store(block.passes, wanted, store, Quiet().samples)
     assert run_block(block, wanted, parts, opened) == (2, 0)
     before = parts_of(zoo)
     assert run_block(block, wanted, parts, opened) == (2, 0)

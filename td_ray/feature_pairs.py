@@ -6,7 +6,7 @@ torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,11 +46,15 @@ def compare_features(tile: Tile, examples: int, prepared: PreparedFeatures) -> p
             "value": values[a, b],
             "n_examples": np.full(len(a), examples),
             "n_seeds": np.zeros(len(a), dtype=np.int32),
-            "reason": [
-                errors.get(i, errors.get(j)) for i, j in zip(first[a], second[b], strict=True)
-            ],
+            "reason": [_reason(i, j, errors) for i, j in zip(first[a], second[b], strict=True)],
         }
     )
+
+
+def _reason(a: int, b: int, errors: Mapping[int, str]) -> str | None:
+    """Why two representations have no value: parts know their numbers, tables their names."""
+    sides = {"model_a": errors.get(a), "model_b": errors.get(b)}
+    return "; ".join(f"{side}: {error}" for side, error in sides.items() if error) or None
 
 
 def _slices(length: int, size: int) -> list[slice]:

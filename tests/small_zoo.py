@@ -74,6 +74,28 @@ def content(**changes: Any) -> dict[str, Any]:
 TASKS: list[dict[str, Any]] = content()["tasks"]
 
 
+def write_shift(folder: Path) -> dict[str, Any]:
+    """A second data set that the same task predicts, with features of its own.
+
+    Returns:
+        What changes of the experiment; the second data set, ``moved``, has 20 evaluation samples.
+    """
+    table = pd.read_csv(folder / "points.csv")
+    table["split"] = np.where(np.arange(SAMPLES) < 20, "test", "train")
+    table.to_csv(folder / "moved.csv", index=False)
+    for path in sorted((folder / "features").glob("*.npz")):
+        with np.load(path) as arrays:
+            ids, features = arrays["id"], arrays["features"]
+        write_features(folder / "both/points" / path.name, ids, features)
+        write_features(folder / "both/moved" / path.name, ids, features + 0.5)
+    points = content()["data"][0]
+    return {
+        "data": [points, {**points, "name": "moved", "path": "moved.csv"}],
+        "models": [{"source": "features", "path": "both/{data}/net-*.npz"}],
+        "tasks": [{**TASKS[0], "evaluate": ["points", "moved"]}],
+    }
+
+
 def experiment(folder: Path, **changes: Any) -> Experiment:
     """The same, validated, with its folder and a cache of its own."""
     values = content(**changes)

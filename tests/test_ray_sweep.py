@@ -68,10 +68,13 @@ def wanted(folder: Path, **changes: Any) -> Experiment:
 
 
 def test_ray_and_inline_agree_on_results_and_failures(zoo: Path, ray_session: None) -> None:
-    on_ray = run(wanted(zoo))
-    inline = run(wanted(zoo, output="inline"), backend="inline")
-    for name in ("models", "heads", "predictions", "pairs", "failures"):
+    measures = {"measures": ["td", "negative_flip_rate", "cka", "mimic"]}
+    on_ray = run(wanted(zoo, **measures))
+    inline = run(wanted(zoo, output="inline", **measures), backend="inline")
+    for name in ("models", "heads", "predictions", "pairs", "comparisons", "failures"):
         pd.testing.assert_frame_equal(on_ray.table(name), inline.table(name))
+    counts = on_ray.pairs()["measure"].value_counts().to_dict()
+    assert counts == {"td": 20, "negative_flip_rate": 20, "cka": 10, "mimic": 40}
     failures = on_ray.failures().drop_duplicates("model").set_index("model")["error"]
     assert set(failures.index) == {"nan-0", "misfit", "garbage", "exploding"}
     assert "NaN or infinite features" in failures["nan-0"]

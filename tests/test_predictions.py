@@ -45,7 +45,9 @@ def write(parts: Parts, unit: str, heads: Outputs, runs: list[Any], **changes: A
 
 def tile_of(measure: str, members: list[Member]) -> Tile:
     sides = (tuple(members), tuple(members))
-    return Tile("tile", "t", "classification", "cosine", "logistic", "d", measure, *sides, None)
+    return Tile(
+        "tile", "t", "classification", "cosine", "logistic", "d", measure, *sides, None, 128
+    )
 
 
 RUNS = [(None, None), (0, "a"), (0, "b"), (7, "a"), (7, "b")]

@@ -70,8 +70,8 @@ def _share(count: Floats, n: Floats) -> Floats:
     return np.asarray(count / n)
 
 
-def _macro(weighted: Floats, weight: Floats, n: Floats) -> Floats:
-    return _ratio(weighted, weight)
+def _macro(mean: Floats, n: Floats) -> Floats:
+    return mean
 
 
 def _lower(right_a: Floats, right_b: Floats, n: Floats) -> Floats:
@@ -138,8 +138,7 @@ DIVERSITY = "Kuncheva, Whitaker 2003, Machine Learning 51"
 _register(
     "td_macro",
     _macro,
-    counts.weighted_differ,
-    counts.class_weight,
+    counts.differ_by_class,
     source="td of Feng et al. 2020, arXiv 2007.12446, averaged over true classes",
 )
 _register("td_lower_bound", _lower, *RIGHT, source=BOUNDS)

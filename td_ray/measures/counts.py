@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from td_ray.measures.bit_planes import count_block_differences, pack
+from td_ray.measures.example_blocks import ExampleBlocks
 from td_ray.measures.outputs import Outputs, histogram
 from td_ray.measures.sums import Sums, summed
 
@@ -39,21 +41,35 @@ def right_b(a: Outputs, b: Outputs) -> Sums:
     return summed(b.right[None])
 
 
-def class_weight(a: Outputs, b: Outputs) -> Sums:
-    """The sum of the examples' weights, 1 / (size of the example's class * classes)."""
-    found = np.zeros(a.n_blocks)
-    for weight, _, blocks in a.examples.by_class_size:
-        found += weight * blocks.sizes
-    return summed(found[None, None])
+def differ_by_class(a: Outputs, b: Outputs) -> Sums:
+    """The mean over classes of the share of their examples that are predicted differently.
+
+    Without block g, of m_g of the n examples, the share p_c of a class with n_c examples, n_cg of
+    them in the block, d_cg of these predicted differently, is to first order
+
+        p_c - (d_cg - n_cg p_c) / n_c * n / (n - m_g)
+
+    which has a value where all examples of a rare class are in one block. How many examples each
+    class has is given: that a rare class is rare is no chance.
+    """
+    total = np.zeros((len(a), len(b)))
+    lost = np.zeros((len(a), len(b), a.n_blocks))
+    for group in a.examples.by_class_size:
+        of_block = _differ_among(a, b, group.chosen, group.blocks)
+        total += group.weight * of_block.sum(axis=-1)
+        if a.n_blocks > 1:
+            of_class = _differ_among(a, b, group.chosen, group.classes)
+            lost += group.weight * (of_block - of_class @ group.shares)
+    sizes = a.examples.blocks.sizes
+    return Sums(total, lost * (sizes.sum() / np.maximum(sizes.sum() - sizes, 1)))
 
 
-def weighted_differ(a: Outputs, b: Outputs) -> Sums:
-    """The weights of the examples that are predicted differently."""
-    found = np.zeros((len(a), len(b), a.n_blocks))
-    for weight, chosen, blocks in a.examples.by_class_size:
-        one, other = (pack(blocks.deal(side.predicted[:, chosen])) for side in (a, b))
-        found += weight * count_block_differences(one, other, a.n_blocks)
-    return summed(found)
+def _differ_among(
+    a: Outputs, b: Outputs, chosen: NDArray[np.bool_], blocks: ExampleBlocks
+) -> NDArray[np.int32]:
+    """(A, B, blocks) some of the examples that are predicted differently."""
+    one, other = (pack(blocks.deal(side.predicted[:, chosen])) for side in (a, b))
+    return count_block_differences(one, other, len(blocks.sizes))
 
 
 def chance(a: Outputs, b: Outputs) -> Sums:

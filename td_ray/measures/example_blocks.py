@@ -75,7 +75,7 @@ class ExampleBlocks:
         number = np.cumsum(chosen) - 1
         dealt = np.concatenate(self.members)
         dealt = dealt[chosen[dealt]]
-        return _laid_out(number[dealt], self.of_example[dealt], len(self.sizes))
+        return laid_out(number[dealt], self.of_example[dealt], len(self.sizes))
 
 
 def example_blocks(
@@ -105,14 +105,14 @@ def example_blocks(
     dealt = by_key if labels is None else by_key[np.argsort(labels[by_key], kind="stable")]
     if groups is None:
         blocks = min(blocks, n)
-        return _laid_out(dealt, np.arange(n) % blocks, blocks)
+        return laid_out(dealt, np.arange(n) % blocks, blocks)
     distinct, group = np.unique(groups, return_inverse=True)
     blocks = min(blocks, len(distinct))
-    return _laid_out(dealt, group[dealt] % blocks, blocks)
+    return laid_out(dealt, group[dealt] % blocks, blocks)
 
 
-def _laid_out(dealt: NDArray[Any], block: NDArray[Any], blocks: int) -> ExampleBlocks:
-    """Give bits to the examples `dealt`, in this order; (n,) the block of each."""
+def laid_out(dealt: NDArray[Any], block: NDArray[Any], blocks: int) -> ExampleBlocks:
+    """Give bits to the examples `dealt` (n,), in this order; `block` (n,) is that of each."""
     n, sizes = len(dealt), np.bincount(block, minlength=blocks)
     by_block = np.argsort(block, kind="stable")
     place = np.empty(n, dtype=np.int64)

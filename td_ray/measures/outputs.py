@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from td_ray.measures.bit_planes import Planes, count_block_differences, pack
 from td_ray.measures.directions import Values, has_direction, is_finite, unit_rows
-from td_ray.measures.example_blocks import ExampleBlocks, example_blocks
+from td_ray.measures.example_blocks import ExampleBlocks, example_blocks, laid_out
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,22 +38,47 @@ class Examples:
         return replace(self, blocks=one_block(self.blocks.examples))
 
     @cached_property
-    def by_class_size(self) -> tuple[tuple[float, NDArray[np.bool_], ExampleBlocks], ...]:
-        """Examples whose classes are as large, which weigh the same in a mean over classes.
-
-        Returns:
-            For each size of a class: the weight 1 / (size * classes) of an example, (n,) bool
-            which examples, and their places in the blocks.
-        """
+    def by_class_size(self) -> tuple[ClassesOfOneSize, ...]:
+        """The classes that occur, those with equally many examples together."""
         if self.truth is None:
             raise ValueError("there are no true classes")
-        size = np.bincount(self.truth)[self.truth]
-        classes = len(np.unique(self.truth))
-        found = ((each, size == each) for each in np.unique(size))
-        return tuple(
-            (1 / (float(each) * classes), chosen, self.blocks.among(chosen))
-            for each, chosen in found
-        )
+        present, codes, sizes = np.unique(self.truth, return_inverse=True, return_counts=True)
+        shares = np.zeros((len(present), len(self.blocks.sizes)))
+        np.add.at(shares, (codes, self.blocks.of_example), 1)
+        found = []
+        for size in np.unique(sizes):
+            own = np.flatnonzero(sizes == size)
+            chosen = np.isin(codes, own)
+            by_class = np.searchsorted(own, codes[chosen])
+            found.append(
+                ClassesOfOneSize(
+                    1 / (float(size) * len(present)),
+                    chosen,
+                    self.blocks.among(chosen),
+                    laid_out(np.arange(len(by_class)), by_class, len(own)),
+                    shares[own] / size,
+                )
+            )
+        return tuple(found)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassesOfOneSize:
+    """Classes with equally many examples, each of which weighs the same in a mean over classes.
+
+    Attributes:
+        weight: of an example: 1 / (size of its class * number of classes).
+        chosen: (n,) bool, examples of these classes.
+        blocks: their places in the blocks.
+        classes: their places by class.
+        shares: (classes, blocks) of each class's examples, how many are in each block.
+    """
+
+    weight: float
+    chosen: NDArray[np.bool_]
+    blocks: ExampleBlocks
+    classes: ExampleBlocks
+    shares: NDArray[np.float64]
 
 
 def one_block(n: int) -> ExampleBlocks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,12 +42,15 @@ def test_rows_of_a_map_are_those_in_memory(
     assert (rows.shape, rows.dtype, rows.device) == (whole.shape, whole.dtype, whole.device)
     assert len(rows) == len(whole)
     assert torch.equal(rows.materialise(), whole)
-    assert torch.equal(rows[3:300], whole[3:300])
-    assert torch.equal(rows[-5:], whole[-5:])
-    assert torch.equal(rows[20:10], whole[20:10])
+    # how a product with the whitening matrix is rounded may depend on the number of rows
+    bound = 8 * torch.finfo(whole.dtype).eps if kind == "whiten" else 0.0
+    same = partial(torch.testing.assert_close, rtol=bound, atol=bound)
+    same(rows[3:300], whole[3:300])
+    same(rows[-5:], whole[-5:])
+    same(rows[20:10], whole[20:10])
     index = torch.tensor([7, 0, 200, 7, 201, 202])
-    assert torch.equal(rows.rows(index), whole[index])
-    assert torch.equal(gather(rows, index), gather(whole, index))
+    same(rows.rows(index), whole[index])
+    same(gather(rows, index), gather(whole, index))
     numbers = ScaledRows(mapped(tmp_path, matrix), used.nonzero().squeeze(1), scaling)
     assert torch.equal(numbers.materialise(), whole)
 

@@ -42,18 +42,43 @@ def test_errors_are_those_of_leaving_out_one_block_after_the_other(
         assert (errors > 0).mean() > 0.5
 
 
-def test_weights_of_a_mean_over_classes_are_fixed() -> None:
-    truth = np.repeat([0, 1, 2], [70, 25, 1])
-    examples = examples_of(truth, 3, 8)
+def test_a_mean_over_classes_loses_what_a_block_lacks_of_each_class() -> None:
+    truth = np.repeat([0, 1, 2, 3], [70, 25, 25, 1])
+    examples = examples_of(truth, 4, 8)
     a, b = made_up(3, examples, 0), made_up(4, examples, 1, skill=0)
     value, errors = find_measure("td_macro").form("classification").with_errors(a, b)
-    weight = (1 / 3 / np.bincount(truth))[truth]
     differ = a.predicted[:, None] != b.predicted[None]
+    mean = np.stack([differ[..., truth == c].mean(axis=2) for c in range(4)], axis=2)[..., truth]
+    beyond = (differ - mean) / (4 * np.bincount(truth)[truth])
+    sizes = examples.blocks.sizes
     without = [
-        np.average(differ[..., kept], axis=2, weights=weight[kept])
-        for kept in (examples.blocks.of_example != k for k in range(8))
+        value - beyond[..., examples.blocks.of_example == k].sum(axis=2) * 121 / (121 - sizes[k])
+        for k in range(8)
     ]
-    np.testing.assert_allclose(errors, jackknife(value, without, examples.blocks.sizes))
+    np.testing.assert_allclose(errors, jackknife(value, without, sizes))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shares"),
+    [
+        ([900, 90, 10], [0.02, 0.02, 0.95]),
+        ([900, 90, 10], [0.05, 0.2, 0.6]),
+        ([5000, 200, 50], [0.02, 0.1, 0.9]),
+        ([300, 300, 300], [0.1, 0.2, 0.3]),
+    ],
+)
+def test_rare_classes_have_the_errors_that_they_have(sizes: list[int], shares: list[float]) -> None:
+    """The gap of a rare class from the mean over all is no sampling noise."""
+    random, truth = np.random.default_rng(0), np.repeat([0, 1, 2], sizes)
+    differ = random.random((400, len(truth))) < np.array(shares)[truth]
+    examples = examples_of(truth, 3)
+    right = Outputs(truth[None].astype(np.uint8), examples)
+    other = Outputs(np.where(differ, (truth + 1) % 3, truth).astype(np.uint8), examples)
+    values, errors = find_measure("td_macro").form("classification").with_errors(right, other)
+    # the true deviation of a mean of shares
+    deviation = np.sqrt(np.sum(np.array(shares) * (1 - np.array(shares)) / sizes)) / 3
+    assert values.std() == pytest.approx(deviation, rel=0.12)
+    assert np.sqrt(np.square(errors).mean()) == pytest.approx(deviation, rel=0.12)
 
 
 @pytest.mark.parametrize("distance", ["cosine", "mean", "none"])

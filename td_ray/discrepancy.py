@@ -26,6 +26,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from td_ray.class_labels import class_codes
 from td_ray.errors import InputError, WorkError
 from td_ray.heads import ClassTarget, Target, ValueTarget, fit_heads, fit_scaling, fit_targets
 from td_ray.heads.stand_ins import predict_stand_ins
@@ -33,7 +34,7 @@ from td_ray.measures import disagreement, has_direction, value_distance
 from td_ray.measures.mimic import stand_in_distance
 
 Array = ArrayLike | Tensor
-CONSTANT = "the head predicts a constant, which has no direction to compare"
+CONSTANT = "its predictions on the evaluation rows are all alike: no direction to compare"
 
 
 def transferred_discrepancy(
@@ -94,7 +95,8 @@ def pairwise_discrepancy(
     Returns:
         Symmetric data frame with the names, in the order of `features_train`, on both axes and
         zeros on the diagonal. A head that predicts a constant value has no discrepancy from any
-        other: its row and column are NaN, and `attrs["reasons"]` maps its name to the reason.
+        other: its row and column are NaN, and `attrs["reasons"]` maps its name to the reason. So
+        has one whose evaluation rows are all alike.
 
     Raises:
         InputError: the arguments do not fit together; the message names the first that does not.
@@ -192,33 +194,11 @@ def pairwise_disagreement(
     Raises:
         InputError: no models, or predictions that are no labels of the same examples.
     """
-    if not predictions:
-        raise InputError("no predictions given")
-    arrays = {name: np.asarray(values) for name, values in predictions.items()}
-    first = next(iter(arrays))
-    for name, array in arrays.items():
-        if array.ndim != 1 or array.dtype.kind not in "biuUO":
-            raise InputError(
-                f"predictions of {name} must be (examples,) labels: integers, booleans or strings, "
-                f"not {array.shape} {array.dtype}"
-            )
-        if len(array) != len(arrays[first]):
-            raise InputError(
-                f"predictions must be of the same examples: {first} has {len(arrays[first])}, "
-                f"{name} has {len(array)}"
-            )
-    codes = _codes(np.stack(list(arrays.values())))
+    codes = class_codes(predictions)
+    if threads is not None and threads < 1:
+        raise InputError(f"'threads' is at least 1, not {threads}")
     values = disagreement(codes, codes, threads or os.cpu_count() or 1)
-    return pd.DataFrame(values, index=list(arrays), columns=list(arrays))
-
-
-def _codes(labels: NDArray[Any]) -> NDArray[np.integer]:
-    """Labels (models, examples) as codes of classes: as they are, where they are that already."""
-    if labels.dtype.kind in "iu" and labels.size and labels.min() >= 0 and labels.max() < 2**16:
-        return labels
-    if labels.dtype.kind == "O":  # of different kinds, or text
-        labels = labels.astype(str)
-    return np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
+    return pd.DataFrame(values, index=list(predictions), columns=list(predictions))
 
 
 def _predict(
@@ -248,10 +228,13 @@ def _features(
     train: Mapping[str, Array], held_out: Mapping[str, Array]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Both mappings as float64 matrices that fit together."""
+    for what, given in (("training", train), ("evaluation", held_out)):
+        if not isinstance(given, Mapping):
+            raise InputError(f"{what} features are a dict of arrays by name, not {type(given)}")
     if not train:
         raise InputError("no representations given")
     if set(train) != set(held_out):
-        odd = sorted(set(train) ^ set(held_out))
+        odd = sorted(set(train) ^ set(held_out), key=str)
         raise InputError(f"training and evaluation features must have the same names; see {odd}")
     first = next(iter(train))
     fitted = {name: _matrix(f"training features of {name}", train[name]) for name in train}

@@ -44,6 +44,8 @@ def pairwise_measure(features: Mapping[str, Array], measure: str, **options: Any
             measure cannot compare; the message names the first.
     """
     found = find_feature_measure(measure, options)
+    if not isinstance(features, Mapping):
+        raise InputError(f"features are a dict of arrays by name, not {type(features)}")
     if not features:
         raise InputError("no features given")
     first = next(iter(features))

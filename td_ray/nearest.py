@@ -79,6 +79,8 @@ def nearest(
     Raises:
         InputError: no such name, more than one thing to choose from, or no head for the model yet.
     """
+    if k < 1:
+        raise InputError(f"'k' is at least 1, not {k}")
     is_distance = _measure(measure).direction == DIFFERENT
     problem = resolve(experiment)
     tasks = _tasks(problem, task)

@@ -69,7 +69,7 @@ class Registry(Generic[T]):
             for point in entry_points(group=self._group, name=name):
                 self._import(point.value, name)
         if name not in self._found:
-            raise InputError(f"unknown {self.what} '{name}': {closest(name, self.names())}")
+            raise InputError(f"unknown {self.what} '{name}': {closest(str(name), self.names())}")
         return self._found[name]
 
     def _import(self, module: str, name: str) -> None:

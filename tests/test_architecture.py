@@ -32,6 +32,7 @@ ROOMS = [
     "head_kinds",
     "measures",
     "inference",
+    "class_labels",
     "discrepancy",
     "feature_comparison",
     "results",

@@ -203,3 +203,11 @@ def test_the_command(zoo: Path) -> None:
     assert [row["model"] for row in said["nearest"]] == found["model"].tolist()
     assert [row["value"] for row in said["nearest"]] == pytest.approx(found["value"].tolist())
     assert said["nearest"][0]["se"] == pytest.approx(found["se"][0])
+
+
+def test_a_measure_that_fits_heads_of_its_own_is_refused(zoo: Path) -> None:
+    wanted = experiment(zoo)
+    with pytest.raises(InputError, match="'mimic' fits a head for each pair"):
+        nearest(wanted, "net-0", "species", "mimic")
+    with pytest.raises(InputError, match="'k' is at least 1, not 0"):
+        nearest(wanted, "net-0", "species", k=0)

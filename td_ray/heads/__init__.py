@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -224,7 +225,9 @@ def _checked(
     head = find_exact_kind(kind, target)
     if len(target) != len(features):
         raise InputError(f"the target has {len(target)} rows but the features have {len(features)}")
-    grid = l2 if isinstance(l2, Sequence) else [l2]
+    grid = l2 if isinstance(l2, Sequence) and not isinstance(l2, str) else [l2]
+    if not all(isinstance(x, Real) for x in grid):
+        raise InputError(f'l2 of head "{kind}" is a number, or a list of numbers, not {l2!r}')
     if not all(math.isfinite(x) and (x > 0 or (head.zero_penalty and x == 0)) for x in grid):
         least = ">= 0" if head.zero_penalty else "> 0"
         raise InputError(f'l2 of head "{kind}" must be finite and {least}, not {l2}')

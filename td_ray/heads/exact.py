@@ -101,7 +101,7 @@ def find_exact_kind(name: str, target: Target) -> ExactKind:
         InputError: no such kind, or it does not take the target; the message says which does.
     """
     if name not in EXACT_KINDS:
-        raise InputError(f"unknown head '{name}': {closest(name, EXACT_KINDS)}")
+        raise InputError(f"unknown head '{name}': {closest(str(name), EXACT_KINDS)}")
     kind = EXACT_KINDS[name]
     if not isinstance(target, kind.takes):
         what, words = _words(type(target)), " and ".join(map(_words, kind.takes))

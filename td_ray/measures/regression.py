@@ -67,12 +67,12 @@ def _cosine(gap: Values, size_a: Values, size_b: Values) -> Values:
     lengths = np.sqrt(size_a), np.sqrt(size_b)
     with np.errstate(invalid="ignore", divide="ignore"):
         found = (gap - np.square(lengths[0] - lengths[1])) / (lengths[0] * lengths[1])
-    return np.where(np.isfinite(found), np.maximum(found, 0.0), np.nan)
+    return np.where(np.isfinite(found), np.clip(found, 0.0, 4.0), np.nan)
 
 
 def _mean(gap: Values, size_a: Values, size_b: Values) -> Values:
     size = (size_a + size_b) / 2
-    return np.asarray(gap / np.where(size > 0, size, 1.0))
+    return np.asarray(np.minimum(gap / np.where(size > 0, size, 1.0), 4.0))
 
 
 def _none(gap: Values, n: Values) -> Values:

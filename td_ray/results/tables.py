@@ -14,6 +14,7 @@ import pandas as pd
 from pyarrow import parquet
 
 from td_ray.errors import InputError
+from td_ray.measures import fits_stand_ins
 from td_ray.registry import closest
 from td_ray.results.failures import grouped_failures
 from td_ray.results.names import names_of
@@ -157,7 +158,7 @@ class Results:
         )
         values = found.values[value].copy()
         diagonal: Any = 0.0 if value == "excess" else known["itself"]
-        if value == "tdx" or pd.isna(diagonal):
+        if value == "tdx" or fits_stand_ins(comparison.measure):
             diagonal = found.floors
         np.fill_diagonal(values, diagonal)
         return TDMatrix(values, models, found.floors, scale)

@@ -51,8 +51,9 @@ class TDMatrix:
 
     Attributes:
         values: (N, N) float64, rows to columns; NaN where missing. The diagonal is what a
-            representation differs from itself by: 0 (or the measure's value for equal ones), and
-            its noise floor for ``tdx`` and for measures that fit anew.
+            representation differs from itself by: 0 (or the measure's value for equal ones, NaN
+            where that depends on them), and its noise floor for ``tdx`` and for measures that fit
+            anew.
         models: N rows of ``Results.models``, in the order of the matrix.
         floors: (N,) noise floors at half the training split; NaN without seeds.
         scale: what the values are.

@@ -158,7 +158,7 @@ def test_pairwise_holds_every_pair(data: dict[str, Array], regression: bool) -> 
 
 def test_a_constant_prediction_has_no_discrepancy(data: dict[str, Array]) -> None:
     blind = {"b_train": np.ones((N, 2)), "b_eval": np.ones((M, 2))}
-    with pytest.raises(WorkError, match="representation b: its predictions .* are all alike"):
+    with pytest.raises(WorkError, match=r"b: its predictions .* are all alike"):
         transferred_discrepancy(**arguments(data, y_train=data["values"], **blind), head="ridge")
     table = pairwise_discrepancy(
         {"a": data["a_train"], "blind": blind["b_train"], "c": data["b_train"]},

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import platform
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +12,13 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from td_ray.errors import MachineError, WorkError, error_text
+from td_ray.errors import WorkError
 from td_ray.extraction import extract_features
-from td_ray.features import Features, FeatureStore, Pass, features_key
-from td_ray.files import Digest, DigestMemory
+from td_ray.features import Features, FeatureStore, Pass, require_unchanged
+from td_ray.files import DigestMemory
 from td_ray.head_kinds import HeadKind
 from td_ray.head_kinds.seeds import head_seed
+from td_ray.head_parts import attempt, encode, encode_probabilities, head_row, scores_of
 from td_ray.heads import ClassTarget, FittedHeads, Training, ValueTarget
 from td_ray.kept_features import feature_part
 from td_ray.plan import Block, FeatureUnit, HeadUnit
@@ -28,8 +26,9 @@ from td_ray.results.parts import Parts, Run
 from td_ray.results.schemas import HEAD_PART
 from td_ray.scaled_features import OpenFeatures, ScaledFeatures
 from td_ray.spec import Experiment
+from td_ray.taken_predictions import take_block
 from td_ray.tasks import DataSet, Task
-from td_ray.zoo import PredictionSource, Representation
+from td_ray.zoo import Representation
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,8 @@ def run_block(
     Raises:
         OSError, MachineError: what is no unit's own trouble, such as a full disk.
     """
+    if block.is_stored:
+        return take_block(block, experiment, parts)
     torch.set_num_threads(experiment.resources.cpus_per_trial)
     scaled = ScaledFeatures(open_features, experiment)
     failed = sum(not _keep(unit, parts, scaled) for unit in block.kept)
@@ -60,12 +61,9 @@ def run_block(
         if parts.has_heads(key, unit.runs):
             continue  # finished before the process that began this block was lost
         with attempt(unit, parts) as stages:
-            table = _stored_predictions(unit, experiment)
-            if table is None:
-                scaled.load(unit)
-                stages.append("heads")
-                head = chosen_head(unit, parts)
-                table = fit_unit(unit, head, scaled)
+            scaled.load(unit)
+            stages.append("heads")
+            table = fit_unit(unit, chosen_head(unit, parts), scaled)
             parts.write_heads(key, unit.runs, table)
         failed += parts.failure(key) is not None
     return len(block) - failed, failed
@@ -79,37 +77,6 @@ def _keep(unit: FeatureUnit, parts: Parts, features: ScaledFeatures) -> bool:
             rows = features.raw(str(unit.features), unit.data)[torch.from_numpy(unit.data.drawn)]
             parts.write_features(key, feature_part(rows.numpy()))
     return parts.has_features(key)
-
-
-@contextmanager
-def attempt(unit: HeadUnit | FeatureUnit, parts: Parts) -> Iterator[list[str]]:
-    """Try a unit: what goes wrong becomes its failure, and the time it took is written down.
-
-    Yields:
-        The stages that it has reached, to append to; ``features`` at first.
-
-    Raises:
-        OSError, MachineError: not the unit's own trouble: it stays missing.
-    """
-    key, started, stages = str(unit.key), time.perf_counter(), ["features"]
-    try:
-        yield stages
-    except (OSError, MachineError):
-        raise
-    except Exception as error:  # one unit's trouble costs that unit alone
-        parts.write_failure(key, stages[-1], named(unit, error, stages[-1]))
-    else:
-        parts.clear_failure(key)
-    parts.write_timing(key, stages[-1], time.perf_counter() - started, platform.node())
-
-
-def named(unit: HeadUnit | FeatureUnit, error: Exception, stage: str) -> Exception:
-    """The error, with the unit's names in front where it does not name its model itself."""
-    if isinstance(unit, FeatureUnit) or stage == "features":
-        return error
-    who = f"model '{unit.representation.model_name}' at '{unit.representation.layer}'"
-    what = f"task '{unit.task.name}', head '{unit.head.name}'"
-    return WorkError(f"{who}, {what}: {error_text(error)}")
 
 
 def chosen_head(unit: HeadUnit, parts: Parts) -> HeadKind:
@@ -159,19 +126,19 @@ def fit_unit(unit: HeadUnit, head: HeadKind, features: ScaledFeatures) -> pa.Tab
     training = training_of(unit, features, weights, seeds)
     heads = head.fit(training)
     predictions = heads.predict(training.features).cpu().numpy()
-    train_scores = _scores(predictions, task, task.train_target, weights)
+    train_scores = scores_of(predictions, task, task.train_target, weights)
     on_training = predictions if unit.with_training else None
     rows: list[dict[str, Any]] = []
     for name in task.evaluation:
         evaluated = features.evaluation(unit, name)
         predictions = heads.predict(evaluated).cpu().numpy()
         probabilities = heads.probabilities(evaluated).cpu() if unit.with_probabilities else None
-        scores = _scores(predictions, task, task.evaluation_targets[name])
+        scores = scores_of(predictions, task, task.evaluation_targets[name])
         for number, fit in enumerate(fits):
             facts = _facts(heads, number, task)
             facts |= {"train_score": train_scores[number], "score": scores[number]}
             facts |= {"n_train": int((fit.weights > 0).sum()), "width": features.width(unit)}
-            row = _row(name, fit.seed, fit.half, predictions[number], task)
+            row = head_row(name, fit.seed, fit.half, predictions[number], task)
             if probabilities is not None:
                 row["probabilities"] = encode_probabilities(probabilities[number].numpy())
             if on_training is not None and fit.seed is None and name == next(iter(task.evaluation)):
@@ -216,84 +183,6 @@ def _facts(heads: FittedHeads, number: int, task: Task) -> dict[str, Any]:
         "iterations": int(heads.iterations[number]),
         "absent_classes": absent,
     }
-
-
-def _scores(
-    predictions: NDArray[Any],
-    task: Task,
-    target: NDArray[Any],
-    weights: NDArray[np.float64] | None = None,
-) -> list[float | None]:
-    """Accuracy or R2 of each row of predictions (K, n); R2 of a constant target is null."""
-    if weights is None:
-        weights = np.ones(predictions.shape)
-    if task.is_classification:
-        return list(np.average(predictions == target, axis=1, weights=weights).tolist())
-    scores: list[float | None] = []
-    for row, weight in zip(predictions, weights, strict=True):
-        spread = np.average((target - np.average(target, weights=weight)) ** 2, weights=weight)
-        error = np.average((row - target) ** 2, weights=weight)
-        scores.append(float(1 - error / spread) if spread > 0 else None)
-    return scores
-
-
-def _row(
-    name: str, seed: Run, half: str | None, predictions: NDArray[Any], task: Task
-) -> dict[str, Any]:
-    stored, encoding = encode(predictions, task)
-    return {
-        "data": name,
-        "seed": seed,
-        "half": half,
-        "n_evaluation": len(predictions),
-        "encoding": encoding,
-        "predictions": stored,
-        "ids_digest": task.evaluation_digest(name),
-    }
-
-
-def encode(predictions: NDArray[Any], task: Task) -> tuple[bytes, str]:
-    """Store predictions (n,): codes in the smallest type, values centred in float32.
-
-    Values are centred by the training mean of the target before they lose digits. Values that
-    float32 cannot hold are stored in float64.
-    """
-    array = predictions if task.is_classification else predictions - task.center
-    if task.is_classification:
-        encoding = str(np.min_scalar_type(len(task.classes) - 1))
-    else:
-        fits = np.abs(array).max() < np.finfo(np.float32).max
-        encoding = "float32" if fits else "float64"
-    return array.astype(np.dtype(encoding).newbyteorder("<")).tobytes(), encoding
-
-
-def encode_probabilities(probabilities: NDArray[Any]) -> bytes:
-    """Store probabilities (n, C): float32, little-endian, row by row."""
-    return probabilities.astype("<f4").tobytes()
-
-
-def _stored_predictions(unit: HeadUnit, experiment: Experiment) -> pa.Table | None:
-    """The part of a model that already has its outputs; None for models that get heads."""
-    source = unit.representation.model
-    if not isinstance(source, PredictionSource):
-        return None
-    rows = []
-    halves = [(seed, half) for seed in unit.runs if seed is not None for half in "ab"]
-    for name, data in unit.task.evaluation.items():
-        for seed, half in [*[(None, None)] * (None in unit.runs), *halves]:
-            predictions = source.predictions(experiment.folder, unit.task, data, seed, half)
-            score = _scores(predictions[None], unit.task, unit.task.evaluation_targets[name])[0]
-            row = {**_row(name, seed, half, predictions, unit.task), "score": score}
-            if unit.with_probabilities:
-                found = source.predicted_probabilities(
-                    experiment.folder, unit.task, data, seed, half
-                )
-                row["probabilities"] = encode_probabilities(found)
-            rows.append(row)
-        key = features_key(unit.representation, data, experiment.folder, _computed(experiment))
-        if key != unit.features[name]:
-            raise MachineError(_changed(unit.representation))
-    return pa.Table.from_pylist(rows, schema=HEAD_PART)
 
 
 Heard = Callable[[int], None]
@@ -353,17 +242,6 @@ def _run_pass(
         digest = DigestMemory(experiment.cache_path).computed
         for layer in arrays.layers:
             representation = Representation(wanted.model, layer)
-            now = features_key(representation, wanted.data, experiment.folder, digest)
-            if now != wanted.keys[layer]:
-                raise MachineError(_changed(representation))
+            require_unchanged(representation, wanted.data, folder, digest, wanted.keys[layer])
         arrays.finish()
         return arrays.errors
-
-
-def _computed(experiment: Experiment) -> Digest:
-    return DigestMemory(experiment.cache_path).computed
-
-
-def _changed(representation: Representation) -> str:
-    name = representation.model_name
-    return f"the files of model '{name}' changed while it was at work; run again"

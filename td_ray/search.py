@@ -14,10 +14,11 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from td_ray.engine import attempt, training_of
+from td_ray.engine import training_of
 from td_ray.errors import WorkError
 from td_ray.head_kinds import Lap, SearchedKind
 from td_ray.head_kinds.seeds import search_seed
+from td_ray.head_parts import attempt
 from td_ray.plan import Block, HeadUnit
 from td_ray.results.parts import Parts
 from td_ray.results.schemas import SEARCH_PART

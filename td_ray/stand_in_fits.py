@@ -16,8 +16,9 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from td_ray.engine import named, target_of
+from td_ray.engine import target_of
 from td_ray.errors import MachineError
+from td_ray.head_parts import named
 from td_ray.heads import fit_targets
 from td_ray.heads.stand_ins import predict_stand_ins
 from td_ray.measures import Examples, Form, Outputs, find_measure

@@ -41,6 +41,8 @@ ROOMS = [
     "estimate",
     "scaled_features",
     "kept_features",
+    "head_parts",
+    "taken_predictions",
     "engine",
     "search",
     "predictions",

@@ -9,8 +9,16 @@ The key is a fingerprint of all that decides the values. An entry is written bes
 renamed into it, so that it is whole or not there. Readers map it; nothing is copied per process.
 """
 
-from td_ray.features.keys import Pass, features_key
+from td_ray.features.keys import Pass, features_key, require_unchanged
 from td_ray.features.store import Entry, Features, FeatureStore
 from td_ray.features.writing import Writing
 
-__all__ = ["Entry", "FeatureStore", "Features", "Pass", "Writing", "features_key"]
+__all__ = [
+    "Entry",
+    "FeatureStore",
+    "Features",
+    "Pass",
+    "Writing",
+    "features_key",
+    "require_unchanged",
+]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from td_ray import versions
+from td_ray.errors import MachineError
 from td_ray.files import Digest, fingerprint
 from td_ray.tasks import DataSet
 from td_ray.zoo import FeatureSource, NetworkSource, Representation
@@ -52,3 +53,16 @@ def features_key(
     if identity is None:
         return None
     return fingerprint([versions.FEATURES, kind, identity, inputs, data.ids_digest])
+
+
+def require_unchanged(
+    representation: Representation, data: DataSet, folder: Path, digest: Digest, key: str
+) -> None:
+    """Look at a model's files again, when its outputs have been read or computed.
+
+    Raises:
+        MachineError: they are not those that the key was made of.
+    """
+    if features_key(representation, data, folder, digest) != key:
+        name = representation.model_name
+        raise MachineError(f"the files of model '{name}' changed while it was at work; run again")

@@ -18,7 +18,6 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from td_ray.errors import InputError, MachineError, RunError, WorkError
-from td_ray.features import Features
 from td_ray.measures import Examples
 from td_ray.pairs import examples_of
 from td_ray.plan import Block, Plan
@@ -30,7 +29,7 @@ from td_ray.sweep.progress import Reporter
 from td_ray.sweep.races import run_races
 from td_ray.sweep.squares import squares
 from td_ray.sweep.trials import AnyBlock, Work, run_trials
-from td_ray.tasks import DataSet
+from td_ray.taken_predictions import take_block
 from td_ray.tiles import Tile
 
 TASKS_IN_FLIGHT_PER_CPU = 2
@@ -185,15 +184,10 @@ def _reader(stage: str, output: Path, seeds: tuple[int, ...], memory: int | None
 
 def _take(blocks: Sequence[Block], experiment: Experiment) -> tuple[int, int, str]:
     """Take the predictions of models that have them: units finished, failed, and the trouble."""
-    from td_ray.engine import run_block
-
-    def no_features(key: str, data: DataSet) -> Features:
-        raise AssertionError(f"features {key} are asked for, and nothing is fitted")
-
     parts, finished, failed = Parts(experiment.output_path), 0, 0
     try:
         for block in blocks:
-            done = run_block(block, experiment, parts, no_features)
+            done = take_block(block, experiment, parts)
             finished, failed = finished + done[0], failed + done[1]
     except (OSError, MachineError) as error:
         return finished, failed, str(error)

@@ -19,6 +19,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 
 from td_ray.errors import MachineError, WorkError, error_text
 from td_ray.head_kinds import Lap
+from td_ray.head_parts import named
 from td_ray.plan import Block
 from td_ray.results.parts import Parts
 from td_ray.sweep.cache_actor import with_share
@@ -184,7 +185,6 @@ class _Judge(tune.Callback):
 
     def end(self, place: Place, candidate: int, lap: Lap, stage: str) -> None:
         """Take the last lap of a candidate, and judge its unit once it was the last."""
-        from td_ray.engine import named  # it imports torch
         from td_ray.search import choose
 
         unit = self._work.blocks[place[0]].units[place[1]]

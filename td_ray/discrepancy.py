@@ -179,25 +179,32 @@ def directed_discrepancy(
 
 
 def pairwise_disagreement(
-    predictions: Mapping[str, ArrayLike], *, threads: int | None = None
+    predictions: Mapping[str, ArrayLike],
+    *,
+    threads: int | None = None,
+    device: str | None = None,
 ) -> pd.DataFrame:
     """How often named models predict different classes, for outputs that are there already.
 
     Args:
         predictions: name to (n,) predicted classes of the same n examples: integers, booleans or
             strings.
-        threads: that share the work; by default one for each core.
+        threads: that share the work of the compiled kernel; by default one for each core.
+        device: "cuda", "mps" or "cpu" counts by matrix products there; by default the compiled
+            kernel counts, on the CPU.
 
     Returns:
-        Symmetric data frame of shares in [0, 1], exact, with the names on both axes.
+        Symmetric data frame of shares in [0, 1], exact whatever the device, with the names on both
+        axes.
 
     Raises:
-        InputError: no models, or predictions that are no labels of the same examples.
+        InputError: no models, predictions that are no labels of the same examples, or a device
+            that is unknown or not on this machine.
     """
     codes = class_codes(predictions)
     if threads is not None and threads < 1:
         raise InputError(f"'threads' is at least 1, not {threads}")
-    values = disagreement(codes, codes, threads or os.cpu_count() or 1)
+    values = disagreement(codes, codes, threads or os.cpu_count() or 1, device)
     return pd.DataFrame(values, index=list(predictions), columns=list(predictions))
 
 

@@ -84,8 +84,9 @@ def test_pairs_are_compared(
     monkeypatch.setattr(pairs, "GROWTH", (20, 40))
     found = run_benchmarks("pairs")
     methods = [row for row in found.rows if row["case"] == "methods"]
+    known = [name for name in pairs.MODELS if name != "td_ray_cuda" or torch.cuda.is_available()]
     assert [(row["classes"], row["method"]) for row in methods] == [
-        (classes, method) for classes in (2, 300) for method in pairs.MODELS
+        (classes, method) for classes in (2, 300) for method in known
     ]
     scipy = {
         row["classes"]: row["pairs_per_second"] for row in methods if row["method"] == "scipy_pdist"
@@ -101,6 +102,15 @@ def test_pairs_are_compared(
     printed = capsys.readouterr().out
     assert "of peak" in printed
     assert "scipy_pdist" in printed
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_pairs_are_counted_on_a_gpu_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert ("td_ray_cuda" in pairs._methods()) == there
+    assert set(pairs._methods()) <= set(pairs.MODELS)
 
 
 def test_measures_are_compared_with_the_loop(

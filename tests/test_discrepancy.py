@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -239,8 +240,28 @@ def test_predictions_that_are_there_already() -> None:
         same = expected if kind.dtype != bool else (kind[:, None] != kind[None]).mean(2)
         np.testing.assert_array_equal(found.to_numpy(), same)
         assert list(found) == list(found.index) == names
+        there = pairwise_disagreement(dict(zip(names, kind, strict=True)), device="cpu")
+        pd.testing.assert_frame_equal(there, found)
     alone = pairwise_disagreement({"a": [1, 2, 2]}, threads=1)
     assert alone.to_numpy().tolist() == [[0.0]]
+
+
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [
+        ("gpu", "no device is called 'gpu'; say 'cuda', 'mps' or 'cpu'"),
+        ("cuda:0", "no device is called 'cuda:0'; say 'cuda'"),
+        ("cuda", "device is 'cuda', and torch sees none here"),
+        ("mps", "device is 'mps', and torch sees none here"),
+    ],
+)
+def test_devices_that_are_not_there(
+    monkeypatch: pytest.MonkeyPatch, device: str, words: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(InputError, match=words):
+        pairwise_disagreement({"a": [1, 2, 2]}, device=device)
 
 
 @pytest.mark.parametrize(

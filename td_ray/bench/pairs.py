@@ -1,6 +1,7 @@
 """Pairs per second of the disagreement of label codes, against what people use for it.
 
     td_ray            bit planes in a compiled kernel, all cores
+    td_ray_cuda       products of one-hot matrices, to the GPU and back; only where there is one
     scipy_pdist       scipy.spatial.distance.pdist(codes, "hamming"), one core: it has no more
     sklearn_pairwise  sklearn.metrics.pairwise_distances(codes, metric="hamming"), all cores
     numpy_loop        (a != b).mean() for each pair
@@ -28,7 +29,13 @@ from td_ray.measures.bit_planes import WORD, pack
 
 EXAMPLES = 10_000
 CLASSES = (2, 10, 100, 1000)
-MODELS = {"td_ray": 1000, "scipy_pdist": 300, "sklearn_pairwise": 300, "numpy_loop": 150}
+MODELS = {
+    "td_ray": 1000,
+    "td_ray_cuda": 1000,
+    "scipy_pdist": 300,
+    "sklearn_pairwise": 300,
+    "numpy_loop": 150,
+}
 GROWTH = (100, 1000, 10_000)
 RUNS = 3
 
@@ -58,12 +65,16 @@ def simulated(models: int, classes: int) -> Codes:
 
 
 def _methods() -> dict[str, Method]:
+    import torch
     from scipy.spatial.distance import pdist, squareform
     from sklearn.metrics import pairwise_distances
 
     cores = os.cpu_count() or 1
+    ours: dict[str, Method] = {"td_ray": lambda codes: disagreement(codes, codes, cores)}
+    if torch.cuda.is_available():
+        ours["td_ray_cuda"] = lambda codes: disagreement(codes, codes, device="cuda")
     return {
-        "td_ray": lambda codes: disagreement(codes, codes, cores),
+        **ours,
         "scipy_pdist": lambda codes: squareform(pdist(codes, "hamming")),
         "sklearn_pairwise": partial(pairwise_distances, metric="hamming", n_jobs=cores),
         "numpy_loop": _numpy_loop,

@@ -34,7 +34,7 @@ def test_shares_are_those_of_the_closed_form(tmp_path: Path, ray_session: None, 
     assert results.floors("label").notna().all() == bool(seeds)
     checked = simulate(tmp_path, "--check")
     assert checked.returncode == 0, checked.stderr
-    assert checked.stdout.count("deviations off") == (4 if seeds else 1)
+    assert checked.stdout.count("deviations off") == (3 if seeds else 1)
 
 
 def test_the_check_can_fail(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ class KNN(FeatureMeasure[Neighbours]):
         """Each example needs k others."""
         return self.k + 1
 
-    def _prepare(self, features: Matrix) -> Neighbours:
+    def _prepare(self, features: Matrix, eps: float) -> Neighbours:
         unit = unit_rows(features, self.name)
         found = np.empty((len(unit), self.k), dtype=np.int32)
         for start in range(0, len(unit), ROWS_AT_ONCE):

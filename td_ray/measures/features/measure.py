@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from td_ray.errors import InputError
+from td_ray.measures.features.matrices import eps_of
 from td_ray.registry import MEASURES, closest
 
 SIMILAR, DIFFERENT = "higher is more similar", "higher is more different"
@@ -64,22 +65,27 @@ class FeatureMeasure(ABC, Generic[State]):
                 raise InputError(f"measure '{self.name}' has no option '{option}': {hint}")
         return replace(self, **options)
 
-    def prepare(self, features: NDArray[Any]) -> State:
+    def prepare(self, features: NDArray[Any], eps: float | None = None) -> State:
         """Do what is done once for each model.
 
         Args:
             features: (n, d) finite numbers.
+            eps: relative precision of the numbers, where it is not that of their type. Type is
+                all that is known by default: features made in float32 and stored as float16 are
+                judged by the eps of float16, those made in bfloat16 and stored as float32 by that
+                of float32.
 
         Raises:
             InputError: too few rows, or features that it cannot compare, such as constants.
         """
-        matrix = np.asarray(features, dtype=np.float64)
+        given = np.asarray(features)
+        matrix = np.asarray(given, dtype=np.float64)
         if len(matrix) < self.least_rows:
             raise InputError(
                 f"measure '{self.name}' needs at least {self.least_rows} rows, "
                 f"and there are {len(matrix)}"
             )
-        return self._prepare(matrix)
+        return self._prepare(matrix, eps_of(given.dtype) if eps is None else eps)
 
     def compare(self, a: Sequence[State], b: Sequence[State]) -> NDArray[np.float64]:
         """Compare every model of one list with every model of another.
@@ -116,7 +122,7 @@ class FeatureMeasure(ABC, Generic[State]):
         )
 
     @abstractmethod
-    def _prepare(self, features: NDArray[np.float64]) -> State:
+    def _prepare(self, features: NDArray[np.float64], eps: float) -> State:
         """See ``prepare``."""
 
     @abstractmethod

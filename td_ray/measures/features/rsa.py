@@ -81,7 +81,7 @@ class RSA(FeatureMeasure[Dissimilarities]):
         """Two dissimilarities are needed to correlate any."""
         return 3
 
-    def _prepare(self, features: Matrix) -> Dissimilarities:
+    def _prepare(self, features: Matrix, eps: float) -> Dissimilarities:
         values = np.concatenate(list(self._dissimilarities(features)))
         if self.correlation == "spearman":
             values = doubled_ranks(values)

@@ -86,3 +86,45 @@ def test_columns_that_vary_by_less_than_others_are_rounded_span_nothing() -> Non
     x = 1 + 10 * np.finfo(np.float32).eps * random.random((1000, 400), dtype=np.float32)
     with pytest.raises(InputError, match=r"constant: .* no more than rounding does"):
         value("cca", x, x)
+
+
+def classes(n: int = 300) -> Array:
+    """One-hot rows of four classes: dissimilarities are 0 or all the same."""
+    return np.asarray(np.eye(4)[np.random.default_rng(0).integers(0, 4, n)])
+
+
+@pytest.mark.parametrize("dissimilarity", ["correlation", "cosine", "euclidean"])
+def test_equal_dissimilarities_are_tied_whatever_the_order_of_sums(dissimilarity: str) -> None:
+    x = classes()
+    for y in (x[:, [2, 0, 1, 3]], 3 * x, x / 7):
+        found = value("rsa", x, y, dissimilarity=dissimilarity)
+        assert found == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("dissimilarity", ["cosine", "euclidean"])
+@pytest.mark.parametrize("kind", ["float64", "float32"])
+def test_equal_dissimilarities_are_tied_after_a_rotation(kind: str, dissimilarity: str) -> None:
+    random = np.random.default_rng(1)
+    x = classes().astype(kind)
+    rotation = np.linalg.qr(random.standard_normal((4, 4)))[0].astype(kind)
+    assert value("rsa", x, x @ rotation, dissimilarity=dissimilarity) == pytest.approx(1, abs=1e-12)
+
+
+def test_correlations_over_two_features_are_one_and_minus_one() -> None:
+    x = np.random.default_rng(0).standard_normal((300, 2))
+    for kind in ("float64", "float32"):
+        y = x.astype(kind)
+        assert value("rsa", y, 3 * y + 1) == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["float64", *COARSE])
+def test_ranks_of_dissimilarities_that_do_differ_are_their_own(kind: str) -> None:
+    from scipy.spatial.distance import pdist
+    from scipy.stats import spearmanr
+
+    random = np.random.default_rng(0)
+    x, noise = random.standard_normal((2, 200, 500)).astype(kind)
+    y = x + noise
+    exact = [pdist(each.astype(float), "correlation") for each in (x, y)]
+    tolerance = 1e-12 if kind == "float64" else 1e-5
+    assert value("rsa", x, y) == pytest.approx(spearmanr(*exact).statistic, abs=tolerance)

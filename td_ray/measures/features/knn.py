@@ -41,8 +41,7 @@ class KNN(FeatureMeasure[Neighbours]):
     source: ClassVar[str] = "Huh, Cheung, Wang, Isola 2024, arXiv 2405.07987"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.k, int) or isinstance(self.k, bool) or self.k < 1:
-            raise self.wrong("k", "a whole number from 1 on")
+        self.check_count("k")
 
     @property
     def least_rows(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
@@ -100,12 +101,20 @@ class FeatureMeasure(ABC, Generic[State]):
         return np.clip(self._compare(a, b), *self.range)
 
     def check_number(self, option: str, least: float, *, included: bool) -> None:
-        """Refuse an option that is no finite number from a least one on."""
+        """Make an option a float; refuse one that is no finite number from a least one on."""
         value = getattr(self, option)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
         if not (is_number and least <= value < np.inf and (included or value > least)):
             bound = f"{'at least' if included else 'greater than'} {least:g}"
             raise self.wrong(option, f"a number {bound}")
+        object.__setattr__(self, option, float(value))  # numpy's numbers have their own precision
+
+    def check_count(self, option: str) -> None:
+        """Make an option an int; refuse one that is no whole number from 1 on."""
+        value = getattr(self, option)
+        if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
+            raise self.wrong(option, "a whole number from 1 on")
+        object.__setattr__(self, option, int(value))
 
     def check_word(self, option: str, words: Sequence[str]) -> None:
         """Refuse an option that is none of some words."""

@@ -8,7 +8,8 @@ for the rho_i of both models, which with ridge = 0 are the canonical correlation
 the span of the columns (mean of R^2_CCA in Kornblith et al. 2019, arXiv 1905.00414; with a ridge,
 Vinod 1976). It cannot tell apart an invertible map of the features from the features themselves.
 Directions count towards r if their singular value is above what rounding to the features' own type
-(float16, float32, float64) may have put there: see `matrices`.
+(float16, float32, float64) may have put there: see `matrices`. One bound holds for all columns: in
+float16, a column that is a thousand times larger than the others hides them.
 A model that spans all of the examples (n <= d) has a correlation of 1 with any other. With a ridge
 directions of little variance count less, and a model's value with itself is below 1.
 """

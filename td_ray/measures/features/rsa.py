@@ -12,8 +12,9 @@ Bandettini 2008, doi 10.3389/neuro.06.004.2008). Columns are not centred, unless
 which does not see it.
 
 Dissimilarities that are equal in exact arithmetic differ by rounding errors, and would be ranked by
-these. So they are rounded before they are ranked: to 2^-36 of the largest for float64 features, to
-2^-20 for others. Half precision would ask for coarser steps, which tie much of what does differ.
+these. So they are rounded before they are ranked: to 2^-36 of the largest for float64 features and
+whole numbers, to 2^-20 for others. Half precision would ask for coarser steps, which tie much of
+what does differ.
 """
 
 from __future__ import annotations

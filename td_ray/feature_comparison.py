@@ -28,7 +28,8 @@ def pairwise_measure(features: Mapping[str, Array], measure: str, **options: Any
 
     Args:
         features: name to (n, d) features, numpy or torch, of the same n examples; widths may
-            differ.
+            differ. What is smaller than the rounding of their type is taken for rounding errors:
+            pass float32 features as float32.
         measure: "cka", "cka_debiased", "cca", "procrustes", "gulp", "rsa" or "knn"; see
             `td_ray.measures.features` for their formulas.
         options: of the measure: `ridge` of cca, `l` of gulp, `dissimilarity` and `correlation` of
@@ -59,7 +60,7 @@ def pairwise_measure(features: Mapping[str, Array], measure: str, **options: Any
     states = []
     for name, matrix in matrices.items():
         try:
-            states.append(found.prepare(matrix))
+            states.append(found.prepare(matrix, _eps(features[name])))
         except InputError as error:
             raise InputError(f"features of {name}: {error}") from None
     table = pd.DataFrame(
@@ -74,6 +75,14 @@ def pairwise_measure(features: Mapping[str, Array], measure: str, **options: Any
         "source": found.source,
     }
     return table
+
+
+def _eps(values: Array) -> float | None:
+    """The eps of a tensor of bfloat16, a type that numpy lacks; None for all else."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(values, torch.Tensor) or values.dtype != torch.bfloat16:
+        return None
+    return float(torch.finfo(values.dtype).eps)
 
 
 def _matrix(name: str, values: Array) -> NDArray[Any]:

@@ -68,6 +68,14 @@ def with_nan() -> Any:
         ({"a": A, "b": 0 * A}, "knn", {}, "features of b: .* 40 examples .* first in row 0"),
         ({"a": constant_row()}, "rsa", {}, "features of a: .* 1 examples .* first in row 7"),
         ({"a": np.eye(9)}, "rsa", {}, "features of a: .* equally far"),
+        ({"a": np.eye(9)}, "rsa", {"correlation": "pearson"}, "features of a: .* equally far"),
+        ({"a": A[:, :2] + [9, 0]}, "rsa", {}, "features of a: .* equally far"),
+        (
+            {"a": A, "b": 0 * A},
+            "rsa",
+            {"dissimilarity": "euclidean"},
+            "features of b: the features are constant",
+        ),
         ({"a": np.eye(9)}, "cka_debiased", {}, "features of a: .* nothing beyond their own bias"),
         ({"a": A}, "cka", {"l": 1}, "measure 'cka' has no option 'l': it has none"),
         ({"a": A}, "gulp", {"ll": 1}, r"'gulp' has no option 'll': did you mean 'l'\?"),
@@ -78,6 +86,9 @@ def with_nan() -> Any:
         ({"a": A}, "cca", {"ridge": -1}, "option 'ridge' .* at least 0, not -1"),
         ({"a": A}, "knn", {"k": 0}, "option 'k' .* a whole number from 1 on, not 0"),
         ({"a": A}, "knn", {"k": 2.5}, "option 'k' .* not 2.5"),
+        ({"a": A}, "knn", {"k": np.float64(2)}, "option 'k' .* not np.float64"),
+        ({"a": A}, "knn", {"k": True}, "option 'k' .* not True"),
+        ({"a": A}, "gulp", {"l": np.True_}, "option 'l' .* not np.True_"),
         (
             {"a": A},
             "rsa",
@@ -93,6 +104,28 @@ def test_bad_input_is_one_clear_line(
     with pytest.raises(InputError, match=message) as error:
         td_ray.pairwise_measure(features, measure, **options)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("measure", "options", "same"),
+    [
+        ("knn", {"k": np.int64(5)}, {"k": 5}),
+        ("knn", {"k": np.uint8(5)}, {"k": 5}),
+        ("gulp", {"l": np.float32(0.5)}, {"l": 0.5}),
+        ("gulp", {"l": 1}, {"l": 1.0}),
+        ("cca", {"ridge": np.float64(0.1)}, {"ridge": 0.1}),
+        ("cca", {"ridge": np.int32(0)}, {"ridge": 0.0}),
+    ],
+)
+def test_options_may_be_numbers_of_numpy(
+    measure: str, options: dict[str, Any], same: dict[str, Any]
+) -> None:
+    found = td_ray.pairwise_measure({"a": A, "b": B}, measure, **options)
+    expected = td_ray.pairwise_measure({"a": A, "b": B}, measure, **same)
+    np.testing.assert_array_equal(found, expected)
+    assert found.attrs["options"] == same
+    for option, number in same.items():
+        assert type(found.attrs["options"][option]) is type(number)
 
 
 def test_a_measure_of_features_is_not_one_of_predictions() -> None:

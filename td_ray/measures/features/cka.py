@@ -44,8 +44,8 @@ class CKA(FeatureMeasure[Kernel]):
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     source: ClassVar[str] = "Kornblith, Norouzi, Lee, Hinton 2019, arXiv 1905.00414"
 
-    def _prepare(self, features: Matrix) -> Kernel:
-        return Kernel.of(narrow(centred(features)))
+    def _prepare(self, features: Matrix, eps: float) -> Kernel:
+        return Kernel.of(narrow(centred(features, eps)))
 
     def _compare(self, a: Sequence[Kernel], b: Sequence[Kernel]) -> Matrix:
         products, norms_a, norms_b = inner_products(a, b)
@@ -66,8 +66,8 @@ class DebiasedCKA(FeatureMeasure[Kernel]):
         """The estimate divides by n - 3."""
         return 4
 
-    def _prepare(self, features: Matrix) -> Kernel:
-        kernel = Kernel.of(narrow(centred(features)))
+    def _prepare(self, features: Matrix, eps: float) -> Kernel:
+        kernel = Kernel.of(narrow(centred(features, eps)))
         norm, diagonal = kernel.squared_norm, kernel.diagonal
         if _estimate(norm, diagonal @ diagonal, kernel.n) <= ROUNDING * norm:
             raise InputError(

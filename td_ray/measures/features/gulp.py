@@ -45,10 +45,10 @@ class GULP(FeatureMeasure[Kernel]):
     def __post_init__(self) -> None:
         self.check_number("l", 0.0, included=False)
 
-    def _prepare(self, features: Matrix) -> Kernel:
+    def _prepare(self, features: Matrix, eps: float) -> Kernel:
         from scipy.linalg import solve_triangular
 
-        matrix = narrow(centred(features))  # of norm one, so that S is X'X
+        matrix = narrow(centred(features, eps))  # of norm one, so that S is X'X
         covariance = matrix.T @ matrix
         covariance.flat[:: len(covariance) + 1] += self.l
         try:

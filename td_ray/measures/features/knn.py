@@ -41,15 +41,14 @@ class KNN(FeatureMeasure[Neighbours]):
     source: ClassVar[str] = "Huh, Cheung, Wang, Isola 2024, arXiv 2405.07987"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.k, int) or isinstance(self.k, bool) or self.k < 1:
-            raise self.wrong("k", "a whole number from 1 on")
+        self.check_count("k")
 
     @property
     def least_rows(self) -> int:
         """Each example needs k others."""
         return self.k + 1
 
-    def _prepare(self, features: Matrix) -> Neighbours:
+    def _prepare(self, features: Matrix, eps: float) -> Neighbours:
         unit = unit_rows(features, self.name)
         found = np.empty((len(unit), self.k), dtype=np.int32)
         for start in range(0, len(unit), ROWS_AT_ONCE):

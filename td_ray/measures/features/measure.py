@@ -5,12 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from td_ray.errors import InputError
+from td_ray.measures.features.matrices import eps_of
 from td_ray.registry import MEASURES, closest
 
 SIMILAR, DIFFERENT = "higher is more similar", "higher is more different"
@@ -64,22 +66,27 @@ class FeatureMeasure(ABC, Generic[State]):
                 raise InputError(f"measure '{self.name}' has no option '{option}': {hint}")
         return replace(self, **options)
 
-    def prepare(self, features: NDArray[Any]) -> State:
+    def prepare(self, features: NDArray[Any], eps: float | None = None) -> State:
         """Do what is done once for each model.
 
         Args:
             features: (n, d) finite numbers.
+            eps: relative precision of the numbers, where it is not that of their type. Type is
+                all that is known by default: features made in float32 and stored as float16 are
+                judged by the eps of float16, those made in bfloat16 and stored as float32 by that
+                of float32.
 
         Raises:
             InputError: too few rows, or features that it cannot compare, such as constants.
         """
-        matrix = np.asarray(features, dtype=np.float64)
+        given = np.asarray(features)
+        matrix = np.asarray(given, dtype=np.float64)
         if len(matrix) < self.least_rows:
             raise InputError(
                 f"measure '{self.name}' needs at least {self.least_rows} rows, "
                 f"and there are {len(matrix)}"
             )
-        return self._prepare(matrix)
+        return self._prepare(matrix, eps_of(given.dtype) if eps is None else eps)
 
     def compare(self, a: Sequence[State], b: Sequence[State]) -> NDArray[np.float64]:
         """Compare every model of one list with every model of another.
@@ -94,12 +101,20 @@ class FeatureMeasure(ABC, Generic[State]):
         return np.clip(self._compare(a, b), *self.range)
 
     def check_number(self, option: str, least: float, *, included: bool) -> None:
-        """Refuse an option that is no finite number from a least one on."""
+        """Make an option a float; refuse one that is no finite number from a least one on."""
         value = getattr(self, option)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
         if not (is_number and least <= value < np.inf and (included or value > least)):
             bound = f"{'at least' if included else 'greater than'} {least:g}"
             raise self.wrong(option, f"a number {bound}")
+        object.__setattr__(self, option, float(value))  # numpy's numbers have their own precision
+
+    def check_count(self, option: str) -> None:
+        """Make an option an int; refuse one that is no whole number from 1 on."""
+        value = getattr(self, option)
+        if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
+            raise self.wrong(option, "a whole number from 1 on")
+        object.__setattr__(self, option, int(value))
 
     def check_word(self, option: str, words: Sequence[str]) -> None:
         """Refuse an option that is none of some words."""
@@ -116,7 +131,7 @@ class FeatureMeasure(ABC, Generic[State]):
         )
 
     @abstractmethod
-    def _prepare(self, features: NDArray[np.float64]) -> State:
+    def _prepare(self, features: NDArray[np.float64], eps: float) -> State:
         """See ``prepare``."""
 
     @abstractmethod

@@ -38,8 +38,8 @@ class Procrustes(FeatureMeasure[Matrix]):
     squared: ClassVar[bool] = True
     source: ClassVar[str] = "Ding, Denain, Steinhardt 2021, arXiv 2108.01661"
 
-    def _prepare(self, features: Matrix) -> Matrix:
-        return narrow(centred(features))
+    def _prepare(self, features: Matrix, eps: float) -> Matrix:
+        return narrow(centred(features, eps))
 
     def _compare(self, a: Sequence[Matrix], b: Sequence[Matrix]) -> Matrix:
         found = np.zeros((len(a), len(b)))

@@ -8,7 +8,13 @@ Each model has a dissimilarity of every pair of examples, from their rows x_i as
 
 and rsa is the correlation of the n (n - 1) / 2 dissimilarities of two models, of their ranks
 (`spearman`; ties have their mean) or of themselves (`pearson`), in [-1, 1] (Kriegeskorte, Mur,
-Bandettini 2008, doi 10.3389/neuro.06.004.2008). Columns are not centred.
+Bandettini 2008, doi 10.3389/neuro.06.004.2008). Columns are not centred, unless for `euclidean`,
+which does not see it.
+
+Dissimilarities that are equal in exact arithmetic differ by rounding errors, and would be ranked by
+these. So they are rounded before they are ranked: to 2^-36 of the largest for float64 features and
+whole numbers, to 2^-20 for others. Half precision would ask for coarser steps, which tie much of
+what does differ.
 """
 
 from __future__ import annotations
@@ -21,11 +27,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from td_ray.errors import InputError
-from td_ray.measures.features.matrices import Matrix, unit_rows
+from td_ray.measures.features.matrices import SINGLE, Matrix, centred, unit_rows
 from td_ray.measures.features.measure import SIMILAR, FeatureMeasure
 from td_ray.registry import MEASURES
 
 DISSIMILARITIES, CORRELATIONS = ("correlation", "cosine", "euclidean"), ("spearman", "pearson")
+
+# What dissimilarities are rounded to, as shares of the largest; and at least, because all of them
+# are rounding errors of 1 - 1 where all examples are alike.
+FINE, COARSE = 2.0**-36, 8 * SINGLE
+LEAST = 1e-14
 
 ROWS_AT_ONCE = 256
 ENTRIES_AT_ONCE = 2**16
@@ -81,22 +92,24 @@ class RSA(FeatureMeasure[Dissimilarities]):
         """Two dissimilarities are needed to correlate any."""
         return 3
 
-    def _prepare(self, features: Matrix) -> Dissimilarities:
-        values = np.concatenate(list(self._dissimilarities(features)))
-        if self.correlation == "spearman":
-            values = doubled_ranks(values)
-        mean = float(values.mean())
-        norm = float(np.linalg.norm(values - mean))
-        if norm <= 1e-12 * abs(mean) * np.sqrt(len(values)):
+    def _prepare(self, features: Matrix, eps: float) -> Dissimilarities:
+        values: NDArray[Any] = np.concatenate(list(self._dissimilarities(features, eps)))
+        largest = values.max()
+        step = max(LEAST, largest * np.clip(8 * eps, FINE, COARSE))
+        if largest - values.min() <= step:
             raise InputError("measure 'rsa': all examples are equally far from each other")
-        return Dissimilarities(values, mean, norm)
+        if self.correlation == "spearman":
+            values /= step
+            values = doubled_ranks(np.rint(values, out=values))
+        mean = float(values.mean())
+        return Dissimilarities(values, mean, float(np.linalg.norm(values - mean)))
 
-    def _dissimilarities(self, features: Matrix) -> Iterator[Matrix]:
+    def _dissimilarities(self, features: Matrix, eps: float) -> Iterator[Matrix]:
         """Of each example and those after it, some examples at a time."""
         if self.dissimilarity == "euclidean":
             from scipy.spatial.distance import pdist
 
-            yield pdist(features / np.abs(features).max())
+            yield pdist(centred(features, eps))
             return
         if self.dissimilarity == "correlation":
             features = features - features.mean(axis=1, keepdims=True)

@@ -15,14 +15,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from td_ray.discrepancy import (
+    from td_ray.arrays.discrepancy import (
         directed_discrepancy,
         pairwise_disagreement,
         pairwise_discrepancy,
         transferred_discrepancy,
     )
+    from td_ray.arrays.feature_comparison import pairwise_measure
     from td_ray.errors import InputError, PartialMatrixWarning, RunError, TdRayError, WorkError
-    from td_ray.feature_comparison import pairwise_measure
     from td_ray.results.mantel import compare_matrices
     from td_ray.results.tables import Results, open_results
     from td_ray.results.td_matrix import TDMatrix, mean_matrix
@@ -55,13 +55,13 @@ _HOMES = {
     "TDMatrix": "td_ray.results.td_matrix",
     "compare_matrices": "td_ray.results.mantel",
     "mean_matrix": "td_ray.results.td_matrix",
-    "directed_discrepancy": "td_ray.discrepancy",
+    "directed_discrepancy": "td_ray.arrays.discrepancy",
     "open_results": "td_ray.results.tables",
-    "pairwise_disagreement": "td_ray.discrepancy",
-    "pairwise_discrepancy": "td_ray.discrepancy",
-    "pairwise_measure": "td_ray.feature_comparison",
+    "pairwise_disagreement": "td_ray.arrays.discrepancy",
+    "pairwise_discrepancy": "td_ray.arrays.discrepancy",
+    "pairwise_measure": "td_ray.arrays.feature_comparison",
     "run": "td_ray.sweep",
-    "transferred_discrepancy": "td_ray.discrepancy",
+    "transferred_discrepancy": "td_ray.arrays.discrepancy",
 }
 
 

@@ -20,11 +20,11 @@ import pyarrow.compute as pc
 from td_ray.measures import SIMILAR, find_measure, fitting
 from td_ray.measures.features import feature_measures
 from td_ray.plan import HeadUnit, Plan
+from td_ray.plan.tiles import StandInTile, Tile
 from td_ray.results.pairs_table import Comparison
 from td_ray.results.parts import Parts
 from td_ray.results.schemas import FAILURES, TABLES
 from td_ray.results.writing import TableWriter, table_writer
-from td_ray.tiles import StandInTile, Tile
 
 
 def compact(plan: Plan, tiles: Sequence[Tile], parts: Parts, output: Path) -> None:

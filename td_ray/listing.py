@@ -7,7 +7,7 @@ from typing import Any
 
 from td_ray import registry
 from td_ray.features import Entry
-from td_ray.resolve import load_data
+from td_ray.plan.resolve import load_data
 from td_ray.spec import Experiment, TaskSpec
 from td_ray.tasks import Task, expand
 from td_ray.zoo import resolve_representations

@@ -16,14 +16,14 @@ import pyarrow as pa
 
 from td_ray.errors import InputError
 from td_ray.measures import DIFFERENT, Measure, find_measure, fits_stand_ins
-from td_ray.pairs import Reader, compare, task_examples
 from td_ray.plan import HeadUnit, plan_as_known
+from td_ray.plan.resolve import Problem, resolve
+from td_ray.plan.tiles import Member, Tile, tile_size
 from td_ray.registry import closest
-from td_ray.resolve import Problem, resolve
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
 from td_ray.tasks import Task
-from td_ray.tiles import Member, Tile, tile_size
+from td_ray.work.pairs import Reader, compare, task_examples
 from td_ray.zoo import Representation
 
 Finished = dict[str, dict[str, HeadUnit]]

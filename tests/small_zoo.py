@@ -10,7 +10,7 @@ import pandas as pd
 
 from td_ray.files import DigestMemory
 from td_ray.plan import Plan, make_plan
-from td_ray.resolve import resolve
+from td_ray.plan.resolve import resolve
 from td_ray.results.manifest import read_manifest
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment

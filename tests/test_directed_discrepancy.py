@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import td_ray
-from td_ray.discrepancy import pairwise_discrepancy
+from td_ray.arrays.discrepancy import pairwise_discrepancy
 from td_ray.errors import InputError
 from td_ray.heads import ClassTarget, ValueTarget, fit_heads, fit_targets
 from td_ray.heads.stand_ins import predict_stand_ins

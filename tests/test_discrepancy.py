@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from td_ray.discrepancy import (
+from td_ray.arrays.discrepancy import (
     pairwise_disagreement,
     pairwise_discrepancy,
     transferred_discrepancy,

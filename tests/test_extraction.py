@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from small_data import dataset
 from torch import Tensor
 
-from td_ray import engine
 from td_ray.errors import WorkError
 from td_ray.extraction import (
     AUTO_BYTES,
@@ -31,6 +30,7 @@ from td_ray.features import FeatureStore, Pass, features_key
 from td_ray.files import sha256
 from td_ray.spec import Experiment, Resources
 from td_ray.sweep import run
+from td_ray.work import heads as engine
 from td_ray.zoo import Representation
 from td_ray.zoo.checkpoints import Checkpoints
 from td_ray.zoo.network import Network

@@ -17,10 +17,10 @@ from small_zoo import (
 )
 
 from td_ray.plan import Plan
+from td_ray.plan.tiles import plan_tiles
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
 from td_ray.sweep import run
-from td_ray.tiles import plan_tiles
 
 
 def keys(plan: Plan) -> dict[tuple[str, str], str | None]:

@@ -10,8 +10,8 @@ import pytest
 from small_zoo import SAMPLES, TASKS, content, experiment, planned, write_features
 
 from td_ray.errors import InputError
-from td_ray.estimate import describe
-from td_ray.resolve import resolve
+from td_ray.plan.estimate import describe
+from td_ray.plan.resolve import resolve
 from td_ray.results.parts import Parts
 from td_ray.sweep import run
 from td_ray.terminal import print_plan

@@ -11,15 +11,15 @@ from small_zoo import (
     write_zoo,
 )
 
-from td_ray.estimate import count_pairs, describe
 from td_ray.files import DigestMemory
 from td_ray.plan import make_plan
-from td_ray.resolve import resolve
+from td_ray.plan.estimate import count_pairs, describe
+from td_ray.plan.resolve import resolve
+from td_ray.plan.tiles import COPIES, plan_tiles, tile_size
 from td_ray.results.manifest import read_manifest
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
 from td_ray.sweep import run
-from td_ray.tiles import COPIES, plan_tiles, tile_size
 
 
 def test_heads_grow_with_models_and_pairs_with_their_square(zoo: Path) -> None:

@@ -14,12 +14,12 @@ from small_zoo import experiment
 
 from td_ray.errors import WorkError
 from td_ray.measures import Examples, Outputs, find_measure
-from td_ray.pairs import run_tile
-from td_ray.predictions import Reader
+from td_ray.plan.tiles import Member, Tile
 from td_ray.results.parts import Parts
 from td_ray.results.schemas import HEAD_PART
 from td_ray.sweep import run
-from td_ray.tiles import Member, Tile
+from td_ray.work.pairs import run_tile
+from td_ray.work.predictions import Reader
 
 N, CLASSES = 200, 3
 
@@ -63,8 +63,8 @@ def test_all_heads_of_members_are_compared(
     room: int,
 ) -> None:
     """With room for a single member at a time as with room for all."""
-    monkeypatch.setattr("td_ray.pairs.PROBABILITY_BYTES", room)
-    monkeypatch.setattr("td_ray.predictions.HELD_BYTES", room)
+    monkeypatch.setattr("td_ray.work.pairs.PROBABILITY_BYTES", room)
+    monkeypatch.setattr("td_ray.work.predictions.HELD_BYTES", room)
     parts = Parts(tmp_path)
     made = [made_up(5, examples, seed) for seed in range(4)]
     members = [write(parts, f"u{k}", heads, RUNS) for k, heads in enumerate(made)]

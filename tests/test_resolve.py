@@ -13,7 +13,7 @@ import pytest
 from small_zoo import experiment, write_features, write_zoo
 
 from td_ray.errors import InputError
-from td_ray.resolve import Problem, resolve
+from td_ray.plan.resolve import Problem, resolve
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_stored_predictions_name_their_tasks(folder: Path) -> None:
 def test_resolving_imports_no_heavy_library(folder: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
-        "from td_ray.resolve import resolve; from td_ray.spec import Experiment\n"
+        "from td_ray.plan.resolve import resolve; from td_ray.spec import Experiment\n"
         "resolve(Experiment.load(Path(sys.argv[1]) / 'x.yaml'))\n"
         "heavy = {'torch', 'ray', 'sklearn', 'scipy', 'plotly'} & set(sys.modules)\n"
         "assert not heavy, heavy"

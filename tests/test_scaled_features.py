@@ -13,9 +13,9 @@ from small_zoo import SAMPLES, content, experiment, planned
 
 from td_ray.heads import ScaledRows
 from td_ray.plan import HeadUnit
-from td_ray.scaled_features import ScaledFeatures
 from td_ray.spec import Experiment
 from td_ray.sweep import run
+from td_ray.work.scaled_features import ScaledFeatures
 
 WIDTH = 6
 TRAINING_BYTES = SAMPLES * 3 // 5 * WIDTH * 4

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from small_zoo import experiment, planned, write_zoo
 
 from td_ray.errors import InputError
-from td_ray.estimate import count_pairs
+from td_ray.plan.estimate import count_pairs
+from td_ray.plan.selection import WantedPairs, select_pairs
+from td_ray.plan.tiles import plan_tiles
 from td_ray.registry import MODEL_SOURCES
 from td_ray.results.parts import Parts
-from td_ray.selection import WantedPairs, select_pairs
 from td_ray.spec import PairRule
 from td_ray.sweep import run
-from td_ray.tiles import plan_tiles
 from td_ray.zoo import Representation
 
 

@@ -14,7 +14,7 @@ import torch
 from sklearn.datasets import load_breast_cancer, load_digits
 from sklearn.linear_model import LogisticRegression
 
-from td_ray.discrepancy import transferred_discrepancy
+from td_ray.arrays.discrepancy import transferred_discrepancy
 from td_ray.heads import ClassTarget, Target, ValueTarget, fit_heads, fit_scaling
 from td_ray.inference import cross_discrepancy, excess, noise_floor
 from td_ray.measures import disagreement, value_distance

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from td_ray.arrays.feature_comparison import pairwise_measure
 from td_ray.bench.measure import in_fresh_process, limited, peak_growth
-from td_ray.feature_comparison import pairwise_measure
 from td_ray.measures.features import find_feature_measure
 
 MODELS, MODELS_OF_LOOP = 50, 4

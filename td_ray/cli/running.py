@@ -35,9 +35,9 @@ def init(
 @app.command()
 def plan(experiment: ExperimentPath, overrides: Overrides = None, as_json: Json = False) -> None:
     """Say what would run, what is there already, and what it costs. Spends nothing."""
-    from td_ray.estimate import describe
     from td_ray.plan import plan_as_known
-    from td_ray.resolve import resolve
+    from td_ray.plan.estimate import describe
+    from td_ray.plan.resolve import resolve
     from td_ray.results.parts import Parts
 
     loaded = Experiment.load(experiment, overrides or [])
@@ -80,13 +80,13 @@ def run(
 def status(experiment: ExperimentPath, overrides: Overrides = None, as_json: Json = False) -> None:
     """Show what is done, failed and missing, from the output folder; needs no cluster."""
     from td_ray.compact import failure_rows
-    from td_ray.estimate import count_states
     from td_ray.plan import plan_as_known
-    from td_ray.resolve import resolve
+    from td_ray.plan.estimate import count_states
+    from td_ray.plan.resolve import resolve
+    from td_ray.plan.tiles import plan_tiles
     from td_ray.results.failures import grouped_failures
     from td_ray.results.parts import Parts
     from td_ray.terminal import failure_lines
-    from td_ray.tiles import plan_tiles
 
     loaded = Experiment.load(experiment, overrides or [])
     made = plan_as_known(resolve(loaded))

@@ -19,18 +19,18 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from td_ray.errors import InputError, MachineError, RunError, WorkError
 from td_ray.measures import Examples
-from td_ray.pairs import examples_of
 from td_ray.plan import Block, Plan
+from td_ray.plan.stand_ins import StandInBlock
+from td_ray.plan.tiles import Tile
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
-from td_ray.stand_ins import StandInBlock
 from td_ray.sweep.cache_actor import FeatureCache, actor_name, listening
 from td_ray.sweep.progress import Reporter
 from td_ray.sweep.races import run_races
 from td_ray.sweep.squares import squares
 from td_ray.sweep.trials import AnyBlock, Work, run_trials
-from td_ray.taken_predictions import take_block
-from td_ray.tiles import Tile
+from td_ray.work.pairs import examples_of
+from td_ray.work.taken_predictions import take_block
 
 TASKS_IN_FLIGHT_PER_CPU = 2
 MODELS_PER_TASK = 32
@@ -161,7 +161,7 @@ def _scratch(experiment: Experiment) -> Path:
 
 def _compare(tiles: Sequence[Tile], examples: Examples, experiment: Experiment, stage: str) -> str:
     """Compare tiles of one task; returns the trouble that the machine had, if any."""
-    from td_ray.pairs import run_tile
+    from td_ray.work.pairs import run_tile
 
     memory = experiment.resources.memory
     reader = _reader(stage, experiment.output_path, experiment.seeds, memory)
@@ -177,7 +177,7 @@ def _compare(tiles: Sequence[Tile], examples: Examples, experiment: Experiment, 
 @lru_cache(maxsize=1)
 def _reader(stage: str, output: Path, seeds: tuple[int, ...], memory: int | None) -> Any:
     """What a worker process reads predictions with, as long as tiles of one stage come."""
-    from td_ray.pairs import Reader
+    from td_ray.work.pairs import Reader
 
     return Reader(Parts(output), seeds, memory)
 

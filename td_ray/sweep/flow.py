@@ -10,15 +10,15 @@ from td_ray.compact import compact
 from td_ray.errors import RunError
 from td_ray.files import DigestMemory, held
 from td_ray.plan import Block, Plan, make_plan
-from td_ray.resolve import resolve
+from td_ray.plan.resolve import resolve
+from td_ray.plan.stand_ins import StandInBlock, stand_in_blocks
+from td_ray.plan.tiles import StandInTile, Tile, plan_tiles
 from td_ray.results.manifest import read_manifest, write_manifest
 from td_ray.results.parts import Parts
 from td_ray.results.tables import Results, open_results
 from td_ray.spec import Experiment
-from td_ray.stand_ins import StandInBlock, stand_in_blocks
 from td_ray.sweep.progress import Quiet, Reporter
 from td_ray.tasks import Task
-from td_ray.tiles import StandInTile, Tile, plan_tiles
 
 Backend = Literal["ray", "inline"]
 

@@ -7,19 +7,19 @@ from typing import TypeVar
 
 import torch
 
-from td_ray.engine import open_from_store, run_block
 from td_ray.features import FeatureStore
 from td_ray.measures import Examples
-from td_ray.pairs import Reader, TaskData, examples_of, run_tile
 from td_ray.plan import Block, Plan
+from td_ray.plan.stand_ins import StandInBlock
+from td_ray.plan.tiles import Tile
 from td_ray.results.parts import Parts
-from td_ray.scaled_features import OpenFeatures
-from td_ray.search import search_block
 from td_ray.spec import Experiment
-from td_ray.stand_in_fits import run_stand_ins
-from td_ray.stand_ins import StandInBlock
 from td_ray.sweep.progress import Reporter
-from td_ray.tiles import Tile
+from td_ray.work.heads import open_from_store, run_block
+from td_ray.work.pairs import Reader, TaskData, examples_of, run_tile
+from td_ray.work.scaled_features import OpenFeatures
+from td_ray.work.search import search_block
+from td_ray.work.stand_ins import run_stand_ins
 
 AnyBlock = TypeVar("AnyBlock", Block, StandInBlock)
 

@@ -19,12 +19,12 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 
 from td_ray.errors import MachineError, WorkError, error_text
 from td_ray.head_kinds import Lap
-from td_ray.head_parts import named
 from td_ray.plan import Block
 from td_ray.results.parts import Parts
 from td_ray.sweep.cache_actor import with_share
 from td_ray.sweep.progress import Reporter
 from td_ray.sweep.trials import TRIALS_PER_FIT, Leases, Work, fit_trials, shares_of
+from td_ray.work.head_parts import named
 
 REDUCTION = 3  # of candidates from one rung to the next
 
@@ -107,8 +107,8 @@ class CandidateTrial(tune.Trainable):
     def _race(self) -> Iterator[Lap]:
         import torch
 
-        from td_ray.scaled_features import ScaledFeatures
-        from td_ray.search import race
+        from td_ray.work.scaled_features import ScaledFeatures
+        from td_ray.work.search import race
 
         experiment = self._work.experiment
         torch.set_num_threads(experiment.resources.cpus_per_trial)
@@ -185,7 +185,7 @@ class _Judge(tune.Callback):
 
     def end(self, place: Place, candidate: int, lap: Lap, stage: str) -> None:
         """Take the last lap of a candidate, and judge its unit once it was the last."""
-        from td_ray.search import choose
+        from td_ray.work.search import choose
 
         unit = self._work.blocks[place[0]].units[place[1]]
         ended = self._ended[place]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from td_ray.tiles import FEATURES, Tile
+from td_ray.plan.tiles import FEATURES, Tile
 
 LARGEST = 4
 TASKS_PER_CPU = 4

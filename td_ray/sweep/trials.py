@@ -20,9 +20,9 @@ from ray.tune.schedulers import TrialScheduler
 from td_ray.errors import MachineError, WorkError
 from td_ray.features import Features, FeatureStore, Pass
 from td_ray.plan import Block
+from td_ray.plan.stand_ins import StandInBlock
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
-from td_ray.stand_ins import StandInBlock
 from td_ray.sweep.cache_actor import Lease, actor_name, with_share
 from td_ray.sweep.progress import Reporter
 from td_ray.tasks import DataSet
@@ -57,8 +57,8 @@ class HeadTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         """Do the whole block; trouble of the machine is reported, and leaves units missing."""
-        from td_ray.engine import run_block
-        from td_ray.stand_in_fits import run_stand_ins
+        from td_ray.work.heads import run_block
+        from td_ray.work.stand_ins import run_stand_ins
 
         block = self._work.blocks[self._number]
         experiment = self._work.experiment

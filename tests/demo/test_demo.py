@@ -62,7 +62,7 @@ def fit_and_predict(work: tuple[str, Any, Any, Any]) -> Any:
 def rows_of(heads: pd.DataFrame, folder: Path) -> Iterator[tuple[Key, Any]]:
     """Training rows of each head: what td-ray says of its halves is checked elsewhere."""
     from td_ray.demo import load
-    from td_ray.resolve import resolve
+    from td_ray.plan.resolve import resolve
     from td_ray.tasks import halves
 
     (task, *_) = resolve(load(folder)).tasks

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from small_zoo import SAMPLES, TASKS, experiment, parts_of, planned
 
 from td_ray.errors import InputError
-from td_ray.estimate import estimate
 from td_ray.measures import disagreement
-from td_ray.resolve import resolve
+from td_ray.plan.estimate import estimate
+from td_ray.plan.resolve import resolve
+from td_ray.plan.tiles import plan_tiles
 from td_ray.results.parts import Parts
 from td_ray.results.tables import Results
 from td_ray.sweep import run
 from td_ray.tasks.splits import queue
-from td_ray.tiles import plan_tiles
 
 HELD_OUT = SAMPLES * 2 // 5
 

@@ -19,7 +19,7 @@ from small_zoo import (
 )
 
 from td_ray.errors import InputError, MachineError, PartialMatrixWarning, RunError
-from td_ray.resolve import resolve
+from td_ray.plan.resolve import resolve
 from td_ray.results.parts import Parts
 from td_ray.results.tables import open_results
 from td_ray.sweep import run
@@ -182,9 +182,9 @@ def test_a_folder_in_use_is_refused(zoo: Path) -> None:
 
 def test_a_unit_that_is_done_after_all_has_no_failure(zoo: Path) -> None:
     """As when a trial runs again after its process was lost."""
-    from td_ray.engine import open_from_store, run_block
     from td_ray.errors import WorkError
     from td_ray.features import FeatureStore
+    from td_ray.work.heads import open_from_store, run_block
 
     wanted = experiment(zoo)
     parts = Parts(wanted.output_path)

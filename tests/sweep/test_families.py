@@ -11,7 +11,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from small_zoo import SAMPLES, content, experiment, planned
 
-from td_ray.resolve import resolve
+from td_ray.plan.resolve import resolve
 from td_ray.spec import Experiment
 from td_ray.sweep import run
 from td_ray.tasks.teachers import Teachers, TeacherTarget

@@ -21,15 +21,15 @@ from small_zoo import (
 
 from td_ray import pairwise_measure
 from td_ray.errors import InputError
-from td_ray.estimate import count_pairs, estimate
-from td_ray.feature_pairs import compare_features
-from td_ray.kept_features import PreparedFeatures, feature_part, features_of_part
 from td_ray.measures.features import find_feature_measure
-from td_ray.resolve import resolve
+from td_ray.plan.estimate import count_pairs, estimate
+from td_ray.plan.resolve import resolve
+from td_ray.plan.tiles import plan_tiles
 from td_ray.results.parts import Parts
 from td_ray.sweep import run
 from td_ray.tasks import dataset
-from td_ray.tiles import plan_tiles
+from td_ray.work.feature_pairs import compare_features
+from td_ray.work.kept_features import PreparedFeatures, feature_part, features_of_part
 
 NAMES = ["cka", "cka_debiased", "cca", "procrustes", "gulp", "rsa", "knn"]
 

@@ -32,8 +32,8 @@ def test_running_again_repeats_nothing(zoo: Path) -> None:
 
 
 def test_a_block_that_starts_again_repeats_no_finished_unit(zoo: Path) -> None:
-    from td_ray.engine import open_from_store, run_block
     from td_ray.features import FeatureStore
+    from td_ray.work.heads import open_from_store, run_block
 
     wanted = experiment(zoo)
     parts = Parts(wanted.output_path)
@@ -138,7 +138,7 @@ def test_measures_have_tiles_of_their_own(zoo: Path, monkeypatch: pytest.MonkeyP
 def test_a_unit_that_fails_for_a_new_seed_costs_no_tile(
     zoo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from td_ray import engine
+    from td_ray.work import heads as engine
 
     run(experiment(zoo, seeds=1), backend="inline")
     fit = engine.fit_unit

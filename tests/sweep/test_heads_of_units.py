@@ -15,7 +15,7 @@ from small_zoo import (
     write_features,
 )
 
-from td_ray.resolve import resolve
+from td_ray.plan.resolve import resolve
 from td_ray.sweep import run
 from td_ray.tasks import halves, validation_part
 

@@ -10,13 +10,13 @@ import pytest
 from small_zoo import TASKS, content, experiment, planned
 
 from td_ray.errors import InputError
-from td_ray.estimate import count_pairs
-from td_ray.pairs import examples_of
-from td_ray.resolve import resolve
+from td_ray.plan.estimate import count_pairs
+from td_ray.plan.resolve import resolve
+from td_ray.plan.tiles import plan_tiles
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
 from td_ray.sweep import run
-from td_ray.tiles import plan_tiles
+from td_ray.work.pairs import examples_of
 
 NAMES = ["td", "cohen_kappa", "td_macro", "negative_flip_rate", "td_over_errors"]
 

@@ -13,8 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from small_zoo import content, experiment, planned
 
 from td_ray.errors import InputError
-from td_ray.estimate import estimate
-from td_ray.resolve import resolve
+from td_ray.plan.estimate import estimate
+from td_ray.plan.resolve import resolve
 from td_ray.results.parts import Parts
 from td_ray.results.tables import Results
 from td_ray.sweep import run

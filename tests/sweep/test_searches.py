@@ -14,15 +14,15 @@ import pytest
 import torch
 from small_zoo import content, experiment, parts_of, planned, write_zoo
 
-from td_ray.estimate import describe
 from td_ray.head_kinds import Lap
 from td_ray.head_kinds.seeds import search_seed
 from td_ray.heads.stochastic import Hyperparameters, fit_stochastic
+from td_ray.plan.estimate import describe
 from td_ray.results.parts import Parts
-from td_ray.search import choose
 from td_ray.spec import Experiment
 from td_ray.sweep import run
 from td_ray.terminal import warning_lines
+from td_ray.work.search import choose
 
 TASKS = content()["tasks"]
 RATES = [1e-1, 1e-2, 1e-5]

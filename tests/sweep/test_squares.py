@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
+from td_ray.plan.tiles import Member, Tile
 from td_ray.sweep.squares import TASKS_PER_CPU, squares
-from td_ray.tiles import Member, Tile
 
 
 def tiles(buckets: int, tasks: int = 1) -> list[Tile]:

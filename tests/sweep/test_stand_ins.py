@@ -12,11 +12,11 @@ from small_zoo import TASKS, content, experiment, parts_of, planned, write_shift
 
 from td_ray import directed_discrepancy
 from td_ray.errors import InputError
-from td_ray.estimate import estimate
+from td_ray.plan.estimate import estimate
+from td_ray.plan.tiles import StandInTile, plan_tiles
 from td_ray.results.parts import Parts
 from td_ray.results.tables import Results
 from td_ray.sweep import run
-from td_ray.tiles import StandInTile, plan_tiles
 
 SPECIES, SIZE = TASKS
 MIMIC = {"measures": ["td", "mimic"], "seeds": 0}
@@ -129,10 +129,10 @@ def test_a_tile_that_is_lost_is_fitted_again_alone(zoo: Path) -> None:
 def test_a_stand_in_that_fails_costs_its_own_tiles(
     zoo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from td_ray import stand_in_fits
     from td_ray.errors import WorkError
+    from td_ray.work import stand_ins
 
-    fit, calls = stand_in_fits.fit_targets, []
+    fit, calls = stand_ins.fit_targets, []
 
     def fit_or_fail(*given: Any, **options: Any) -> Any:
         calls.append(given)
@@ -141,7 +141,7 @@ def test_a_stand_in_that_fails_costs_its_own_tiles(
         return fit(*given, **options)
 
     wanted = experiment(zoo, tasks=[SPECIES], **MIMIC)
-    monkeypatch.setattr(stand_in_fits, "fit_targets", fit_or_fail)
+    monkeypatch.setattr(stand_ins, "fit_targets", fit_or_fail)
     results = run(wanted, backend="inline")
     (failure,) = results.failures().to_dict("records")
     assert failure["stage"] == "pairs"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from small_zoo import content, experiment, planned
 
 from td_ray.errors import InputError
-from td_ray.resolve import resolve
+from td_ray.plan.resolve import resolve
 from td_ray.spec import Split
 from td_ray.sweep import run
 from td_ray.tasks import halves, validation_part

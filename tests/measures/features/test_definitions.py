@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
-from td_ray.feature_comparison import pairwise_measure
+from td_ray.arrays.feature_comparison import pairwise_measure
 
 Array = np.ndarray[Any, Any]
 Definition = Callable[[Array, Array], float]

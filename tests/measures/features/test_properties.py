@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from td_ray.feature_comparison import pairwise_measure
+from td_ray.arrays.feature_comparison import pairwise_measure
 from td_ray.measures.features import find_feature_measure
 from td_ray.measures.features.measure import DIFFERENT, SIMILAR
 from td_ray.measures.features.procrustes import nuclear_norm

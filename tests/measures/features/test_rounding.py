@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from td_ray.arrays.feature_comparison import pairwise_measure
 from td_ray.errors import InputError
-from td_ray.feature_comparison import pairwise_measure
-from td_ray.kept_features import feature_part, features_of_part
 from td_ray.measures.features import find_feature_measure
+from td_ray.work.kept_features import feature_part, features_of_part
 
 Array = np.ndarray[Any, Any]
 

@@ -18,16 +18,16 @@ from td_ray.features import Features, FeatureStore, Pass, require_unchanged
 from td_ray.files import DigestMemory
 from td_ray.head_kinds import HeadKind
 from td_ray.head_kinds.seeds import head_seed
-from td_ray.head_parts import attempt, encode, encode_probabilities, head_row, scores_of
 from td_ray.heads import ClassTarget, FittedHeads, Training, ValueTarget
-from td_ray.kept_features import feature_part
 from td_ray.plan import Block, FeatureUnit, HeadUnit
 from td_ray.results.parts import Parts, Run
 from td_ray.results.schemas import HEAD_PART
-from td_ray.scaled_features import OpenFeatures, ScaledFeatures
 from td_ray.spec import Experiment
-from td_ray.taken_predictions import take_block
 from td_ray.tasks import DataSet, Task
+from td_ray.work.head_parts import attempt, encode, encode_probabilities, head_row, scores_of
+from td_ray.work.kept_features import feature_part
+from td_ray.work.scaled_features import OpenFeatures, ScaledFeatures
+from td_ray.work.taken_predictions import take_block
 from td_ray.zoo import Representation
 
 

@@ -22,15 +22,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from td_ray import inference
-from td_ray.feature_pairs import compare_features
 from td_ray.measures import Examples, Form, Measure, find_measure, one_block
 from td_ray.measures.example_blocks import example_blocks
 from td_ray.plan import Plan
-from td_ray.predictions import Predictions, Reader
+from td_ray.plan.tiles import FEATURES, Member, Tile, feature_examples
 from td_ray.results.schemas import pair_part
 from td_ray.tasks import Task
 from td_ray.tasks.splits import keys
-from td_ray.tiles import FEATURES, Member, Tile, feature_examples
+from td_ray.work.feature_pairs import compare_features
+from td_ray.work.predictions import Predictions, Reader
 
 __all__ = ["Reader", "compare", "examples_of", "run_tile", "task_examples"]
 

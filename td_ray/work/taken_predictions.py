@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from td_ray.features import require_unchanged
 from td_ray.files import DigestMemory
-from td_ray.head_parts import attempt, encode_probabilities, head_row, scores_of
 from td_ray.plan import Block, HeadUnit
 from td_ray.results.parts import Parts
 from td_ray.results.schemas import HEAD_PART
 from td_ray.spec import Experiment
+from td_ray.work.head_parts import attempt, encode_probabilities, head_row, scores_of
 from td_ray.zoo import PredictionSource
 
 

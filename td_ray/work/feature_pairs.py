@@ -14,10 +14,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from td_ray.errors import InputError
-from td_ray.kept_features import PreparedFeatures
 from td_ray.measures.features import FeatureMeasure, find_feature_measure
+from td_ray.plan.tiles import Member, Tile
 from td_ray.results.schemas import pair_part
-from td_ray.tiles import Member, Tile
+from td_ray.work.kept_features import PreparedFeatures
 
 
 def compare_features(tile: Tile, examples: int, prepared: PreparedFeatures) -> pa.Table:

@@ -12,8 +12,8 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from td_ray.errors import InputError
+from td_ray.plan.selection import WantedPairs, select_pairs
 from td_ray.registry import MEASURES, closest
-from td_ray.selection import WantedPairs, select_pairs
 from td_ray.spec import Experiment
 from td_ray.tasks import DataSet, Task, resolve_tasks, used_sources
 from td_ray.zoo import Representation, resolve_representations

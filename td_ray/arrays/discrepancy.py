@@ -1,6 +1,6 @@
 """The Transferred Discrepancy of feature arrays at hand; no cluster, no files, no chance.
 
-    from td_ray.discrepancy import transferred_discrepancy
+    from td_ray.arrays.discrepancy import transferred_discrepancy
     transferred_discrepancy(a_train, b_train, y_train, a_eval, b_eval)
 
 Each representation gets the best head for the task `y_train`, each on its own; the result is how
@@ -26,7 +26,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from td_ray.class_labels import class_codes
+from td_ray.arrays.class_labels import class_codes
 from td_ray.errors import InputError, WorkError
 from td_ray.heads import ClassTarget, Target, ValueTarget, fit_heads, fit_scaling, fit_targets
 from td_ray.heads.stand_ins import predict_stand_ins

@@ -19,7 +19,7 @@ from td_ray.files import fingerprint
 from td_ray.measures import Measure, fits_stand_ins, fitting
 from td_ray.measures.features import feature_measures
 from td_ray.memory import default_memory
-from td_ray.plan import FeatureUnit, HeadUnit, Plan
+from td_ray.plan.units import FeatureUnit, HeadUnit, Plan
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
 from td_ray.tasks import FEATURE_EXAMPLES, DataSet

@@ -16,21 +16,21 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from td_ray.engine import target_of
 from td_ray.errors import MachineError
-from td_ray.head_parts import named
 from td_ray.heads import fit_targets
 from td_ray.heads.stand_ins import predict_stand_ins
 from td_ray.measures import Examples, Form, Outputs, find_measure
-from td_ray.pairs import task_examples
 from td_ray.plan import HeadUnit
-from td_ray.predictions import Reader
+from td_ray.plan.stand_ins import StandInBlock, StandInUnit
+from td_ray.plan.tiles import Member, StandInTile
 from td_ray.results.parts import Parts
 from td_ray.results.schemas import pair_part
-from td_ray.scaled_features import OpenFeatures, ScaledFeatures
 from td_ray.spec import Experiment
-from td_ray.stand_ins import StandInBlock, StandInUnit
-from td_ray.tiles import Member, StandInTile
+from td_ray.work.head_parts import named
+from td_ray.work.heads import target_of
+from td_ray.work.pairs import task_examples
+from td_ray.work.predictions import Reader
+from td_ray.work.scaled_features import OpenFeatures, ScaledFeatures
 
 HEADS_AT_ONCE = 8
 """Whose distances from their stand-ins are the diagonal of one small matrix."""

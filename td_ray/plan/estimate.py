@@ -18,11 +18,11 @@ from td_ray.head_kinds.exact import ExactHead
 from td_ray.measures import fitting
 from td_ray.measures.features import feature_measures
 from td_ray.memory import default_memory
-from td_ray.plan import HeadUnit, Plan, State
+from td_ray.plan.tiles import FEATURES, StandInTile, Tile, plan_tiles
+from td_ray.plan.units import HeadUnit, Plan, State
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
 from td_ray.tasks import FEATURE_EXAMPLES, DataSet
-from td_ray.tiles import FEATURES, StandInTile, Tile, plan_tiles
 from td_ray.zoo import FeatureSource, Representation
 
 FLOPS_PER_SECOND = 8e9

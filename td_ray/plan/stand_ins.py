@@ -3,7 +3,7 @@
     mimic(F -> F') = d( h(F), h''(F') ),   h'' fitted on F' to what h(F) predicts on training rows
 
 A block holds, for one stand-in F', the tiles of which it is the only column. It is worked through
-like a block of heads, by `td_ray.stand_in_fits`, when the heads h have been fitted.
+like a block of heads, by `td_ray.work.stand_ins`, when the heads h have been fitted.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from td_ray.features import Pass
-from td_ray.plan import HeadUnit, Plan, passes_of
-from td_ray.tiles import StandInTile
+from td_ray.plan.tiles import StandInTile
+from td_ray.plan.units import HeadUnit, Plan, passes_of
 
 
 @dataclass(frozen=True)

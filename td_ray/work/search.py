@@ -14,16 +14,16 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from td_ray.engine import training_of
 from td_ray.errors import WorkError
 from td_ray.head_kinds import Lap, SearchedKind
 from td_ray.head_kinds.seeds import search_seed
-from td_ray.head_parts import attempt
 from td_ray.plan import Block, HeadUnit
 from td_ray.results.parts import Parts
 from td_ray.results.schemas import SEARCH_PART
-from td_ray.scaled_features import OpenFeatures, ScaledFeatures
 from td_ray.spec import Experiment
+from td_ray.work.head_parts import attempt
+from td_ray.work.heads import training_of
+from td_ray.work.scaled_features import OpenFeatures, ScaledFeatures
 
 
 def search_block(

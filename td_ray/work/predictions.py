@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from pyarrow import parquet
 
 from td_ray.errors import WorkError
-from td_ray.kept_features import PreparedFeatures
 from td_ray.measures import Examples, Outputs
 from td_ray.memory import default_memory
+from td_ray.plan.tiles import COPIES, Member
 from td_ray.results.parts import Parts, Run
-from td_ray.tiles import COPIES, Member
+from td_ray.work.kept_features import PreparedFeatures
 
 HELD_BYTES = 2**27
 """Of predictions that a reader keeps for its next tiles."""

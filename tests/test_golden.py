@@ -86,7 +86,19 @@ def measures() -> list[Any]:
     found = [disagreement(codes, codes)]
     for distance in ("cosine", "mean", "none"):
         found.append(value_distance(features.T, features.T, distance))
-    return found + companions(codes, label)
+    return found + companions(codes, label) + of_features(features)
+
+
+def of_features(features: Any) -> list[Any]:
+    from td_ray import pairwise_measure
+
+    matrices = {
+        "whole": features,
+        "some": features[:, :3].astype(np.float32),
+        "bent": np.tanh(features),
+    }
+    names = ("cca", "cka", "cka_debiased", "gulp", "knn", "procrustes", "rsa")
+    return [pairwise_measure(matrices, name).to_numpy() for name in names]
 
 
 def companions(codes: Any, label: Any) -> list[Any]:

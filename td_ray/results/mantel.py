@@ -8,19 +8,21 @@ alike, and asks how often chance does as well:
 
 Where both matrices share a structure of groups (within an architecture everything is alike), free
 permutations break it up, and reject although nothing else is shared. With ``by``, representations
-are permuted within groups alone.
+are permuted within groups alone; one that lacks the key is alike to no other, and stays in place.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from td_ray.errors import InputError
-from td_ray.results.td_matrix import TDMatrix
+from td_ray.results.td_matrix import TDMatrix, check_matrix
 
 
 @dataclass(frozen=True)
@@ -50,31 +52,30 @@ def compare_matrices(
     Args:
         a: one matrix.
         b: the other, of other values: another measure, task or head.
-        by: a metadata key; representations are permuted within its groups.
+        by: a metadata key; representations are permuted within its groups, and those without it
+            not at all.
         permutations: how many are drawn.
         seed: of the draws.
 
     Raises:
-        InputError: other representations, too few of them, or nothing to permute.
+        InputError: no matrices, other representations, too few of them, or nothing to permute.
     """
+    check_matrix(a)
+    check_matrix(b)
+    _check_whole("permutations", permutations, least=1)
+    _check_whole("seed", seed, least=0)
     if sorted(a.names) != sorted(b.names):
         odd = sorted(set(a.names) ^ set(b.names))
         raise InputError(f"the matrices are not of the same representations: {odd[:5]}")
-    if permutations < 1:
-        raise InputError(f"'permutations' is at least 1, not {permutations}")
     place = {name: number for number, name in enumerate(b.names)}
     b = b.take([place[name] for name in a.names])
     a, b, left_out = _complete(a, b)
     if len(a) < 3:
         raise InputError(f"{len(a)} representations have all pairs in both matrices; 3 are needed")
-    groups = np.zeros(len(a), dtype=np.intp)
-    if by is not None:
-        groups = np.unique(a.groups(by), return_inverse=True)[1]
-        if np.bincount(groups).max() < 2:
-            raise InputError(f"no two representations share '{by}', so nothing can be permuted")
+    groups = _groups(a, by)
     ranks_a, ranks_b = _ranks(a), _ranks(b)
     rows, columns = _pairs(a, b)
-    drawn = _permutations(groups, permutations, np.random.default_rng(seed))
+    drawn = _permutations(len(a), groups, permutations, np.random.default_rng(seed))
     first = ranks_a[rows, columns]
     rho = _correlation(first, ranks_b[rows, columns])
     # what floating point alone sets apart is a tie
@@ -85,6 +86,11 @@ def compare_matrices(
     return MatrixComparison(rho, p, len(rows), permutations, left_out)
 
 
+def _check_whole(name: str, value: int, least: int) -> None:
+    if not isinstance(value, Integral) or value < least:
+        raise InputError(f"'{name}' is a whole number, at least {least}, not {value!r}")
+
+
 def _complete(a: TDMatrix, b: TDMatrix) -> tuple[TDMatrix, TDMatrix, tuple[str, ...]]:
     """Both without representations that lack a pair in either."""
     kept = set(a.complete().names)
@@ -93,6 +99,19 @@ def _complete(a: TDMatrix, b: TDMatrix) -> tuple[TDMatrix, TDMatrix, tuple[str, 
     places = [number for number, name in enumerate(a.names) if name in kept]
     left_out = tuple(name for name in a.names if name not in kept)
     return a.take(places), b.take(places), left_out
+
+
+def _groups(matrix: TDMatrix, by: str | None) -> list[NDArray[np.intp]]:
+    """Places that are permuted among each other, a group at a time."""
+    if by is None:
+        return [np.arange(len(matrix))]
+    names = np.array(matrix.groups(by))
+    # to lack a key is not to share a value
+    places = np.flatnonzero(matrix.models[by].notna())
+    groups = [places[names[places] == name] for name in np.unique(names[places])]
+    if all(len(group) < 2 for group in groups):
+        raise InputError(f"no two representations share '{by}', so nothing can be permuted")
+    return groups
 
 
 def _pairs(a: TDMatrix, b: TDMatrix) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -114,14 +133,13 @@ def _ranks(matrix: TDMatrix) -> NDArray[np.float64]:
 
 
 def _permutations(
-    groups: NDArray[np.intp], count: int, random: np.random.Generator
+    size: int, groups: Sequence[NDArray[np.intp]], count: int, random: np.random.Generator
 ) -> list[NDArray[np.intp]]:
     found = []
-    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
     for _ in range(count):
-        order = np.arange(len(groups))
-        for member in members:
-            order[member] = random.permutation(member)
+        order = np.arange(size)
+        for group in groups:
+            order[group] = random.permutation(group)
         found.append(order)
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -168,6 +168,9 @@ class TDMatrix:
         if len(self) < 3 or np.isnan(condensed).all():
             return np.arange(len(self))
         condensed[np.isnan(condensed)] = np.nanmax(condensed)
+        # Scipy orders no tree with negative heights; a shift of all distances shifts every mean of
+        # them alike, so that the tree stays the same.
+        condensed -= min(condensed.min(), 0.0)
         tree = linkage(condensed, method="average")
         if len(self) <= OPTIMAL_ORDER:
             tree = optimal_leaf_ordering(tree, condensed)
@@ -206,20 +209,25 @@ class TDMatrix:
         return table.assign(floor=by_group.reindex(order))
 
 
-def mean_matrix(matrices: Sequence[TDMatrix], weights: Sequence[float] | None = None) -> TDMatrix:
+def mean_matrix(matrices: Iterable[TDMatrix], weights: Sequence[float] | None = None) -> TDMatrix:
     """The mean of matrices of the same representations, such as those of several tasks.
 
     A value is missing where one of them is: the others are not a mean of the same tasks.
 
     Args:
-        matrices: at least one.
+        matrices: at least one, as ``Results.matrix`` gives them.
         weights: one for each, not negative; by default equal ones.
 
     Raises:
-        InputError: nothing to average, other representations or measures, or unfit weights.
+        InputError: no matrices, other representations or measures, or unfit weights.
     """
+    if isinstance(matrices, pd.DataFrame) or not isinstance(matrices, Iterable):
+        raise InputError(f"the mean is of a list of matrices, not of a {type(matrices).__name__}")
+    matrices = list(matrices)
     if not matrices:
         raise InputError("there is no matrix to take the mean of")
+    for each in matrices:
+        check_matrix(each)
     first = matrices[0]
     for other in matrices[1:]:
         if other.names != first.names:
@@ -236,13 +244,27 @@ def mean_matrix(matrices: Sequence[TDMatrix], weights: Sequence[float] | None = 
     return replace(first, values=np.asarray(values), floors=np.asarray(floors))
 
 
+def check_matrix(given: object) -> None:
+    """Refuse what is not a matrix, such as a data frame: it does not say how its values read.
+
+    Raises:
+        InputError: says what is wanted instead.
+    """
+    if not isinstance(given, TDMatrix):
+        found = type(given).__name__
+        raise InputError(f"a TDMatrix is wanted, as results.matrix(...) gives it, not a {found}")
+
+
 def shares_of(weights: Sequence[float] | None, count: int) -> Floats:
     """(count,) weights that sum to one; equal ones for None.
 
     Raises:
         InputError: not one for each, below zero, or all zero.
     """
-    given = np.ones(count) if weights is None else np.asarray(weights, dtype=float)
+    try:
+        given = np.ones(count) if weights is None else np.asarray(weights, dtype=float)
+    except (TypeError, ValueError):  # words, for one
+        given = np.full(count, np.nan)
     fits = given.shape == (count,) and np.isfinite(given).all() and (given >= 0).all()
     if not fits or not given.sum() > 0:
         raise InputError(

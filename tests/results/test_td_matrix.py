@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +57,18 @@ def test_clustering_puts_the_alike_side_by_side() -> None:
     assert side[order].tolist() in ([0, 0, 0, 1, 1, 1], [1, 1, 1, 0, 0, 0])
 
 
+@pytest.mark.parametrize("shift", [1, 20])
+def test_clustering_does_not_mind_differences_below_zero(shift: float) -> None:
+    """As `excess` and `ensemble_gain` have them; only how much larger one is than others counts."""
+    values = distances(9)
+    below = np.where(np.eye(9), 0, values - shift)
+    assert (below < 0).any()
+    order = matrix(values).clustering_order()
+    np.testing.assert_array_equal(matrix(below, low=-np.inf).clustering_order(), order)
+    below[0, 1] = below[1, 0] = np.nan
+    assert sorted(matrix(below).clustering_order()) == list(range(9))
+
+
 @given(st.lists(st.sampled_from("abc"), min_size=2, max_size=9), st.integers(0, 5), st.booleans())
 def test_group_means_are_those_of_a_loop(groups: list[str], seed: int, directed: bool) -> None:
     size = len(groups)
@@ -86,13 +99,18 @@ def test_the_mean_over_tasks_has_equal_weights_or_those_given() -> None:
     a, b = matrix(distances(4, 0)), matrix(distances(4, 1))
     np.testing.assert_allclose(mean_matrix([a, b]).values, (a.values + b.values) / 2)
     np.testing.assert_allclose(mean_matrix([a, b], [3, 1]).values, (3 * a.values + b.values) / 4)
+    noisier = replace(b, floors=5 * b.floors)
+    np.testing.assert_allclose(mean_matrix([a, noisier]).floors, 3 * a.floors)
+    np.testing.assert_allclose(mean_matrix([a, noisier], [3, 1]).floors, 2 * a.floors)
+    given = (each for each in (a, b))
+    np.testing.assert_array_equal(mean_matrix(given).values, mean_matrix([a, b]).values)
     hole = b.values.copy()
     hole[0, 1] = hole[1, 0] = np.nan
     assert mean_matrix([a, replace(b, values=hole)]).n_missing == 1
 
 
-@pytest.mark.parametrize("weights", [[1], [1, -1], [0, 0], [1, np.inf]])
-def test_weights_that_do_not_fit_are_refused(weights: list[float]) -> None:
+@pytest.mark.parametrize("weights", [[1], [1, -1], [0, 0], [1, np.inf], ["x", "y"], {"x": 1}, 2])
+def test_weights_that_do_not_fit_are_refused(weights: Any) -> None:
     a = matrix(distances(3))
     with pytest.raises(InputError, match="'weights' is one number for each of 2"):
         mean_matrix([a, a], weights)
@@ -102,6 +120,11 @@ def test_means_are_of_one_thing() -> None:
     a = matrix(distances(3))
     with pytest.raises(InputError, match="no matrix"):
         mean_matrix([])
+    with pytest.raises(InputError, match=r"a TDMatrix is wanted, .* not a DataFrame"):
+        mean_matrix([a, a.to_pandas()])
+    for single in (a, a.to_pandas()):
+        with pytest.raises(InputError, match=f"list of matrices, not of a {type(single).__name__}"):
+            mean_matrix(single)
     with pytest.raises(InputError, match=r"same representations: \['n2'\]"):
         mean_matrix([a, a.take([0, 1])])
     with pytest.raises(InputError, match="excess of td"):

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from small_zoo import TASKS, content, experiment, parts_of, planned, write_shift
 
 from td_ray import directed_discrepancy
@@ -60,6 +63,38 @@ def test_a_run_gives_what_the_arrays_give(
         assert row["floor_b"] == pytest.approx(expected.loc[b, b], abs=1e-6)
     assert pairs["se"].notna().all()
     assert pairs[["tdx", "excess"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize("distance", ["cosine", "mean", "none"])
+def test_values_are_compared_by_the_distance_of_their_task(zoo: Path, distance: str) -> None:
+    """By the definition: scikit-learn's head on one, and one on the other that reproduces it."""
+    task = {**SIZE, "distance": distance}
+    heads = [{"kind": "ridge", "l2": 0.1}]
+    results = run(experiment(zoo, tasks=[task], heads=heads, **MIMIC), backend="inline")
+    table = pd.read_csv(zoo / "points.csv")
+    train = (table["split"] == "train").to_numpy()
+    y = table["size"].to_numpy()[train]
+    a, b = (np.load(zoo / f"features/net-{k}.npz")["features"].astype(float) for k in (0, 1))
+
+    def fitted(x: Any, target: Any) -> Any:
+        head = make_pipeline(StandardScaler(), Ridge(alpha=0.1 * train.sum()))
+        return head.fit(x[train], target).predict(x) - y.mean()
+
+    def gap(x: Any, other: Any) -> float:
+        whole = fitted(x, y)
+        u, v = whole[~train], fitted(other, whole[train] + y.mean())[~train]
+        defined = {
+            "cosine": 2 - 2 * u @ v / np.sqrt((u @ u) * (v @ v)),
+            "mean": 2 * (u - v) @ (u - v) / (u @ u + v @ v),
+            "none": np.square(u - v).mean(),
+        }
+        return float(defined[distance])
+
+    found = mimic(results, "size")
+    assert found.loc["net-0", "net-1"] == pytest.approx(gap(a, b), rel=1e-4)
+    assert found.loc["net-1", "net-0"] == pytest.approx(gap(b, a), rel=1e-4)
+    assert gap(a, b) != pytest.approx(gap(b, a), rel=1e-2)
+    assert not results.matrix("size", "mimic").scale.is_symmetric
 
 
 def test_a_grid_lends_the_penalty_that_the_stand_in_has_chosen(zoo: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from feature_references import ridge_kernel
 from scipy.linalg import orth, subspace_angles
 
-from td_ray.feature_comparison import pairwise_measure
+from td_ray.arrays.feature_comparison import pairwise_measure
 from td_ray.heads import ValueTarget, fit_scaling, fit_targets
 from td_ray.measures import value_distance
 

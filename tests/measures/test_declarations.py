@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from made_up_heads import examples_of, made_up
 
-from td_ray.feature_comparison import pairwise_measure
+from td_ray.arrays.feature_comparison import pairwise_measure
 from td_ray.measures import Examples, Measure, Outputs, find_measure, one_block
 from td_ray.measures.features import FeatureMeasure, find_feature_measure
 from td_ray.registry import MEASURES

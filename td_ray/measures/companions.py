@@ -149,7 +149,6 @@ _register(
     counts.differ,
     *RIGHT,
     counts.classes,
-    itself=None,
     source=BOUNDS,
     undefined="the errors leave td a single value, so that its bounds are equal",
 )

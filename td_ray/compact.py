@@ -197,8 +197,8 @@ def _comparisons_of_features(
 ) -> Iterable[dict[str, Any]]:
     """Those without a task: every data set that features are compared on, and every measure."""
     for data in dict.fromkeys(unit.data.name for unit in plan.kept):
-        for measure in feature_measures(plan.problem.experiment.measures):
-            comparison = Comparison(None, data, None, measure.name)
+        for name, measure in feature_measures(plan.problem.experiment.measures).items():
+            comparison = Comparison(None, data, None, name)
             pairs, without = counts.get(comparison, (0, 0))
             yield {
                 **comparison._asdict(),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
@@ -26,6 +27,28 @@ def closest(name: str, names: Iterable[str]) -> str:
     if near:
         return f"did you mean '{near[0]}'?"
     return "known: " + ", ".join(known) if known else "none is known"
+
+
+def split_options(text: str) -> tuple[str, dict[str, Any]]:
+    """A name and the options behind it: ``gulp(l=0.1)`` is gulp with l of 0.1.
+
+    Raises:
+        InputError: not a name, or one with options that cannot be read.
+    """
+    name, bracket, rest = str(text).partition("(")
+    if not bracket:
+        return name, {}
+    parts = [part.partition("=") for part in rest.removesuffix(")").split(",")]
+    if not rest.endswith(")") or not all(key.strip() and equals for key, equals, _ in parts):
+        raise InputError(f"'{text}' is no name with options, such as '{name}(option=1)'")
+    return name, {key.strip(): _value(word.strip()) for key, _, word in parts}
+
+
+def _value(word: str) -> int | float | str:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(word)
+    return word
 
 
 class Registry(Generic[T]):

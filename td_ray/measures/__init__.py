@@ -22,7 +22,7 @@ from td_ray.measures.disagreement import disagreement
 from td_ray.measures.outputs import Examples, Outputs, one_block
 from td_ray.measures.regression import DISTANCES, has_direction, value_distance
 from td_ray.measures.sums import Statistic, estimate, evaluate
-from td_ray.registry import MEASURES, closest
+from td_ray.registry import MEASURES, closest, split_options
 
 __all__ = [
     "DIFFERENT",
@@ -139,13 +139,14 @@ def find_measure(name: str) -> Measure:
 
 def fitting(names: Iterable[str], kind: str) -> list[Measure]:
     """Those of the named measures that compare predictions of a kind of task."""
-    found = [MEASURES.get(name) for name in names]
+    found = [MEASURES.get(split_options(name)[0]) for name in names]
     return [each for each in found if isinstance(each, Measure) and kind in each.kinds]
 
 
 def fits_stand_ins(name: str) -> bool:
     """Whether the measure of that name, if there is one, fits heads of its own."""
-    found = MEASURES.get(name) if name in MEASURES.names() else None
+    plain = split_options(name)[0]
+    found = MEASURES.get(plain) if plain in MEASURES.names() else None
     return isinstance(found, Measure) and "stand-ins" in found.needs
 
 

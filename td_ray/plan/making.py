@@ -15,7 +15,7 @@ from td_ray.measures import Measure, Need
 from td_ray.measures.features import feature_measures
 from td_ray.plan.resolve import Problem
 from td_ray.plan.units import Block, FeatureUnit, HeadUnit, Plan, State, passes_of
-from td_ray.registry import MEASURES
+from td_ray.registry import MEASURES, split_options
 from td_ray.results.manifest import Manifest, read_manifest
 from td_ray.results.parts import Parts, Run
 from td_ray.tasks import FEATURE_EXAMPLES, Task
@@ -148,7 +148,7 @@ def _check_features(problem: Problem) -> None:
     without = [x for x in problem.representations if isinstance(x.model, PredictionSource)]
     if measures and without:
         raise InputError(
-            f"measure '{measures[0].name}' compares features, and model "
+            f"measure '{next(iter(measures))}' compares features, and model "
             f"'{without[0].model_name}' comes with predictions alone; leave out the measure or "
             "the model"
         )
@@ -177,7 +177,7 @@ def _check_stand_ins(problem: Problem) -> None:
 
 def _needing(need: Need, problem: Problem) -> list[str]:
     """The experiment's measures of predictions that need more than these, by name."""
-    found = (MEASURES.get(name) for name in problem.experiment.measures)
+    found = (MEASURES.get(split_options(name)[0]) for name in problem.experiment.measures)
     return [each.name for each in found if isinstance(each, Measure) and need in each.needs]
 
 

@@ -12,8 +12,9 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from td_ray.errors import InputError
+from td_ray.measures.features import feature_measures
 from td_ray.plan.selection import WantedPairs, select_pairs
-from td_ray.registry import MEASURES, closest
+from td_ray.registry import MEASURES, closest, split_options
 from td_ray.spec import Experiment
 from td_ray.tasks import DataSet, Task, resolve_tasks, used_sources
 from td_ray.zoo import Representation, resolve_representations
@@ -65,9 +66,13 @@ def resolve(experiment: Experiment) -> Problem:
 
 
 def _check_measures(experiment: Experiment) -> None:
-    """Refuse a measure of predictions that compares none of the tasks' kinds."""
-    for name in experiment.measures:
-        kinds = getattr(MEASURES.get(name), "kinds", None)  # a measure of features has none
+    """Refuse unfit options, and a measure of predictions that compares none of the tasks' kinds."""
+    of_features = feature_measures(experiment.measures)
+    for name in (each for each in experiment.measures if each not in of_features):
+        plain, options = split_options(name)
+        if options:
+            raise InputError(f"measure '{plain}' has no options; found '{name}'")
+        kinds = getattr(MEASURES.get(plain), "kinds", None)
         if kinds is not None and not any(task.kind in kinds for task in experiment.tasks):
             tasks = ", ".join(f"'{task.name}' ({task.kind})" for task in experiment.tasks)
             raise InputError(

@@ -179,10 +179,10 @@ def _feature_tiles(plan: Plan, data: str, units: Sequence[FeatureUnit]) -> Itera
     measures = feature_measures(experiment.measures)
     for rows, columns, selected in _blocks(plan, units, size):
         members = _identity(rows, columns, selected)
-        for measure in measures:
+        for name, measure in measures.items():
             decides = [measure.name, measure.options, data, examples, members]
             key = fingerprint([versions.MEASURES, FEATURES, decides])
-            what = (None, FEATURES, "", None, data, measure.name)
+            what = (None, FEATURES, "", None, data, name)
             tile = Tile(key, *what, rows, columns, selected, size)
             if tile.n_pairs:
                 yield tile

@@ -144,9 +144,12 @@ class Experiment(Frozen):
     @classmethod
     def _measures(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
-            if name not in registry.MEASURES.names():
-                hint = registry.closest(name, registry.MEASURES.names())
-                raise ValueError(f"unknown measure '{name}': {hint}")
+            plain = registry.split_options(name)[0]
+            if plain not in registry.MEASURES.names():
+                hint = registry.closest(plain, registry.MEASURES.names())
+                raise ValueError(f"unknown measure '{plain}': {hint}")
+            if value.count(name) > 1:
+                raise ValueError(f"measure '{name}' is there twice")
         return value
 
     @model_validator(mode="after")

@@ -43,11 +43,12 @@ class PreparedFeatures:
 
     def __init__(self, parts: Parts, memory: int) -> None:
         self._parts, self._memory = parts, memory
-        self._held: OrderedDict[tuple[str, str, int], State | InputError] = OrderedDict()
+        self._held: OrderedDict[tuple[str, FeatureMeasure[State], int], State | InputError]
+        self._held = OrderedDict()
 
     def get(self, unit: str, measure: FeatureMeasure[State], examples: int) -> State | InputError:
         """The state of a unit of features on its first examples; the error if it has none."""
-        key = (unit, measure.name, examples)
+        key = (unit, measure, examples)
         if key not in self._held:
             try:
                 self._held[key] = measure.prepare(self._read(unit)[:examples])

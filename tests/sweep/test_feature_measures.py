@@ -70,6 +70,42 @@ def test_a_run_gives_what_the_arrays_give(zoo: Path, tile: int | None) -> None:
     assert (known[known["measure"].isin(NAMES)]["pairs"] == 6).all()
 
 
+def test_options_stand_behind_the_name(zoo: Path) -> None:
+    names = ["gulp", "gulp(l=0.5)", "rsa(dissimilarity=cosine, correlation=pearson)", "knn(k=3)"]
+    results = run(experiment(zoo, measures=["td", *names]), backend="inline")
+    options = [{}, {"l": 0.5}, {"dissimilarity": "cosine", "correlation": "pearson"}, {"k": 3}]
+    for name, given in zip(names, options, strict=True):
+        found = results.matrix(measure=name).to_pandas()
+        plain = name.partition("(")[0]
+        expected = pairwise_measure(evaluated(zoo), plain, **given)
+        pd.testing.assert_frame_equal(found, expected, atol=1e-12)
+        pd.testing.assert_frame_equal(pairwise_measure(evaluated(zoo), name), expected)
+    gulps = [results.matrix(measure=name).values[0, 1] for name in names[:2]]
+    assert gulps[0] != pytest.approx(gulps[1], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("gulp(m=0.5)", "measure 'gulp' has no option 'm'"),
+        ("gulp(l=-1)", "option 'l' of measure 'gulp' must be a number greater than 0"),
+        ("knn(k=2.5)", "option 'k' of measure 'knn' must be a whole number"),
+        ("gulp(l=0.5", r"no name with options, such as 'gulp\(option=1\)'"),
+        ("gulp(0.5)", "no name with options"),
+        ("td(k=1)", r"measure 'td' has no options; found 'td\(k=1\)'"),
+        ("gulb(l=0.5)", "unknown measure 'gulb': did you mean 'gulp'"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(zoo: Path, name: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        resolve(experiment(zoo, measures=["td", name]))
+
+
+def test_a_measure_is_asked_for_once(zoo: Path) -> None:
+    with pytest.raises(InputError, match="measure 'cka' is there twice"):
+        experiment(zoo, measures=["cka", "cka"])
+
+
 def test_equal_models_have_the_value_that_is_declared(zoo: Path) -> None:
     features = np.load(zoo / "features/net-0.npz")
     write_features(zoo / "features/net-9.npz", features["id"], features["features"])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from td_ray.errors import InputError
 from td_ray.measures.features.matrices import eps_of
-from td_ray.registry import MEASURES, closest
+from td_ray.registry import MEASURES, closest, split_options
 
 SIMILAR, DIFFERENT = "higher is more similar", "higher is more different"
 
@@ -139,22 +139,32 @@ class FeatureMeasure(ABC, Generic[State]):
         """See ``compare``; rounding may leave the range."""
 
 
-def feature_measures(names: Iterable[str]) -> list[FeatureMeasure[Any]]:
-    """Those of the named measures that compare features."""
-    found = (MEASURES.get(name) for name in names)
-    return [each for each in found if isinstance(each, FeatureMeasure)]
+def feature_measures(names: Iterable[str]) -> dict[str, FeatureMeasure[Any]]:
+    """Those of the named measures that compare features, such as ``cka`` and ``gulp(l=0.1)``.
+
+    Raises:
+        InputError: an option that a measure does not have, or that cannot have this value.
+    """
+    found = {}
+    for name in names:
+        plain, options = split_options(name)
+        measure = MEASURES.get(plain)
+        if isinstance(measure, FeatureMeasure):
+            found[name] = measure.with_options(options)
+    return found
 
 
 def find_feature_measure(
     name: str, options: Mapping[str, Any] | None = None
 ) -> FeatureMeasure[Any]:
-    """The registered measure of that name, with its options.
+    """The registered measure of that name, with its options: those in the name, and others.
 
     Raises:
         InputError: no such measure or option (the message carries the closest name), or a measure
             that compares predictions.
     """
-    measure = MEASURES.get(name)
+    plain, given = split_options(name)
+    measure = MEASURES.get(plain)
     if not isinstance(measure, FeatureMeasure):
-        raise InputError(f"measure '{name}' compares predictions of heads, not features")
-    return measure.with_options(options or {})
+        raise InputError(f"measure '{plain}' compares predictions of heads, not features")
+    return measure.with_options({**given, **(options or {})})

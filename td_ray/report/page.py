@@ -1,4 +1,4 @@
-"""The page: a header, a section for each comparison, the heads, the failures, where it all is."""
+"""The page: a header, a section for each comparison, other measures, heads, failures, sources."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from td_ray.files import atomic
 from td_ray.report.comparisons import comparisons
 from td_ray.report.heads import heads_table
 from td_ray.report.markup import Html, join, table, tag
+from td_ray.report.other_measures import other_measures
 from td_ray.report.sections import overview, overview_row, section
 from td_ray.results.tables import Results
 
@@ -40,6 +41,7 @@ def write_report(results: Results, page: Path) -> None:
             _header(manifest, results),
             tag("nav", tag("h2", "Overview"), overview(rows), aria_label="Tasks"),
             *sections,
+            other_measures(results),
             tag("section", tag("h2", "Heads"), heads_table(results), id="heads"),
             _failures(results.grouped_failures(), len(results.failures())),
             _origin(manifest, results),

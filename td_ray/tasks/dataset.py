@@ -170,7 +170,7 @@ class DataSet:
         """(n_evaluation,) keys of the evaluation split, from which all tasks draw alike."""
         return splits.queue(self.evaluation_ids)
 
-    @property
+    @cached_property
     def drawn(self) -> NDArray[np.intp]:
         """Rows of the evaluation samples on which features are compared, in the order drawn.
 

@@ -45,7 +45,9 @@ def run(progress: Callable[[str], None] = lambda line: None) -> list[Row]:
         few = found[np.ix_(chosen, chosen)]
         values = [[expected[a].get(b, np.nan) for b in chosen] for a in chosen]
         above = np.triu_indices(len(chosen), 1)
-        np.testing.assert_allclose(few[above], np.array(values)[above], rtol=1e-6, atol=1e-6)
+        # rsa ties what float32 features cannot tell apart, and the loop ranks it
+        bound = 1e-5 if measure == "rsa" else 1e-6
+        np.testing.assert_allclose(few[above], np.array(values)[above], rtol=bound, atol=bound)
         loop = _row("naive_loop", measure, len(chosen), 1 / per_pair, None)
         ours = _row("td_ray", measure, MODELS, MODELS * (MODELS - 1) / 2 / seconds, growth)
         for row in (ours, loop):

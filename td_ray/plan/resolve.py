@@ -67,11 +67,14 @@ def resolve(experiment: Experiment) -> Problem:
 
 def _check_measures(experiment: Experiment) -> None:
     """Refuse unfit options, and a measure of predictions that compares none of the tasks' kinds."""
-    of_features = feature_measures(experiment.measures)
+    try:
+        of_features = feature_measures(experiment.measures)
+    except InputError as error:
+        raise InputError(f"measures: {error}") from None
     for name in (each for each in experiment.measures if each not in of_features):
         plain, options = split_options(name)
         if options:
-            raise InputError(f"measure '{plain}' has no options; found '{name}'")
+            raise InputError(f"measures: measure '{plain}' has no options; found '{name}'")
         kinds = getattr(MEASURES.get(plain), "kinds", None)
         if kinds is not None and not any(task.kind in kinds for task in experiment.tasks):
             tasks = ", ".join(f"'{task.name}' ({task.kind})" for task in experiment.tasks)

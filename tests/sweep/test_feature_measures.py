@@ -87,12 +87,12 @@ def test_options_stand_behind_the_name(zoo: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("gulp(m=0.5)", "measure 'gulp' has no option 'm'"),
-        ("gulp(l=-1)", "option 'l' of measure 'gulp' must be a number greater than 0"),
-        ("knn(k=2.5)", "option 'k' of measure 'knn' must be a whole number"),
+        ("gulp(m=0.5)", "measures: measure 'gulp' has no option 'm'"),
+        ("gulp(l=-1)", "measures: option 'l' of measure 'gulp' must be a number greater than 0"),
+        ("knn(k=2.5)", "measures: option 'k' of measure 'knn' must be a whole number"),
         ("gulp(l=0.5", r"no name with options, such as 'gulp\(option=1\)'"),
         ("gulp(0.5)", "no name with options"),
-        ("td(k=1)", r"measure 'td' has no options; found 'td\(k=1\)'"),
+        ("td(k=1)", r"measures: measure 'td' has no options; found 'td\(k=1\)'"),
         ("gulb(l=0.5)", "unknown measure 'gulb': did you mean 'gulp'"),
     ],
 )

@@ -32,8 +32,8 @@ def compare_features(tile: Tile, examples: int, prepared: PreparedFeatures) -> p
     values = np.full(wanted.shape, np.nan)
     errors: dict[int, str] = {}
     size = prepared.units_at_once(examples) // 2
-    for rows in _slices(len(tile.rows), size):
-        for columns in _slices(len(tile.columns), size):
+    for rows in slices(len(tile.rows), size):
+        for columns in slices(len(tile.columns), size):
             if wanted[rows, columns].any():
                 sides = tile.rows[rows], tile.columns[columns]
                 values[rows, columns] = _values(measure, *sides, examples, prepared, errors)
@@ -57,7 +57,8 @@ def _reason(a: int, b: int, errors: Mapping[int, str]) -> str | None:
     return "; ".join(f"{side}: {error}" for side, error in sides.items() if error) or None
 
 
-def _slices(length: int, size: int) -> list[slice]:
+def slices(length: int, size: int) -> list[slice]:
+    """Consecutive slices of a length, of a size or, the last one, less."""
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 

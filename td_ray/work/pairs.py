@@ -29,7 +29,7 @@ from td_ray.plan.tiles import FEATURES, Member, Tile, feature_examples
 from td_ray.results.schemas import pair_part
 from td_ray.tasks import Task
 from td_ray.tasks.splits import keys
-from td_ray.work.feature_pairs import compare_features
+from td_ray.work.feature_pairs import compare_features, slices
 from td_ray.work.predictions import Predictions, Reader
 
 __all__ = ["Reader", "compare", "examples_of", "run_tile", "task_examples"]
@@ -132,8 +132,8 @@ def compare(tile: Tile, examples: Examples, reader: Reader) -> pa.Table:
     shape = wanted.shape
     there, back = _Compared.empty(*shape), _Compared.empty(*shape[::-1])
     size = _members_at_once(tile, examples, measure, reader)
-    for rows in _slices(shape[0], size):
-        for columns in _slices(shape[1], size):
+    for rows in slices(shape[0], size):
+        for columns in slices(shape[1], size):
             if not wanted[rows, columns].any():
                 continue
             sides = ((tile.rows, rows), (tile.columns, columns))
@@ -158,10 +158,6 @@ def _members_at_once(tile: Tile, examples: Examples, measure: Measure, reader: R
     runs = 1 + 2 * len(reader.seeds)
     of_one = 4 * examples.blocks.examples * examples.n_classes * runs
     return max(1, PROBABILITY_BYTES // of_one)
-
-
-def _slices(length: int, size: int) -> list[slice]:
-    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
 def _compared(

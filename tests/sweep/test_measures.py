@@ -125,3 +125,13 @@ def test_classes_beyond_a_type_of_codes(tmp_path: Path, classes: int) -> None:
     assert value["cohen_kappa", "one"] == pytest.approx(1 - 0.5 / (1 - (4 + 1 + 1) / 16))
     assert value["negative_flip_rate", "one"] == value["negative_flip_rate", "two"] == 0.25
     assert value["td_macro", "one"] == pytest.approx((0 + 1 + 0) / 3)
+
+
+def test_what_a_model_is_to_itself_is_not_guessed(zoo: Path) -> None:
+    """Where outputs decide it, the diagonal is empty: floors are at half the training split."""
+    results = run(experiment(zoo, measures=["td_upper_bound", "td_macro"]), backend="inline")
+    bound, macro = (results.matrix("species", name) for name in ("td_upper_bound", "td_macro"))
+    assert np.isnan(np.diagonal(bound.values)).all()
+    assert bound.n_missing == 0
+    assert not np.isnan(bound.floors).any()
+    assert (np.diagonal(macro.values) == 0).all()

@@ -1,6 +1,6 @@
 """The Transferred Discrepancy of feature arrays at hand; no cluster, no files, no chance.
 
-    from td_ray.arrays.discrepancy import transferred_discrepancy
+    from td_ray import transferred_discrepancy
     transferred_discrepancy(a_train, b_train, y_train, a_eval, b_eval)
 
 Each representation gets the best head for the task `y_train`, each on its own; the result is how

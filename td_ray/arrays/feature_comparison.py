@@ -1,6 +1,6 @@
 """Measures of feature matrices at hand; no head is fitted, no task is needed, no chance.
 
-from td_ray.arrays.feature_comparison import pairwise_measure
+from td_ray import pairwise_measure
 pairwise_measure({"a": a, "b": b, "c": c}, "cka")
 """
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from td_ray.cli.app import ExperimentPath, Json, Overrides, app
 from td_ray.errors import RunError
 from td_ray.spec import Experiment, default_cache
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command()

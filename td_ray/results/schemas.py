@@ -105,8 +105,8 @@ _PREDICTION_FACTS = [
     # of the classes in code order: float32, little-endian, row by row; null unless a measure needs
     # them
     pa.field("probabilities", pa.binary()),
-    # encoded like predictions, of the training samples; null unless a measure needs them, and but
-    # in the first row of a head on the full split
+    # of the training samples: codes like the predictions, or float64; only in the first row of a
+    # head on the full split, and only where a measure needs them
     pa.field("train_predictions", pa.binary()),
 ]
 

@@ -98,6 +98,17 @@ def encode(predictions: NDArray[Any], task: Task) -> tuple[bytes, str]:
     return array.astype(np.dtype(encoding).newbyteorder("<")).tobytes(), encoding
 
 
+def encode_training(predictions: NDArray[Any], task: Task) -> bytes:
+    """Store predictions on the training split (n_train,): the same codes, or values in float64.
+
+    These are targets of other heads. What float32 can hold of them is another matter than what it
+    can hold of the predictions beside them, whose encoding the row names.
+    """
+    if task.is_classification:
+        return encode(predictions, task)[0]
+    return (predictions - task.center).astype("<f8").tobytes()
+
+
 def encode_probabilities(probabilities: NDArray[Any]) -> bytes:
     """Store probabilities (n, C): float32, little-endian, row by row."""
     return probabilities.astype("<f4").tobytes()

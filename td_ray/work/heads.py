@@ -24,7 +24,13 @@ from td_ray.results.parts import Parts, Run
 from td_ray.results.schemas import HEAD_PART
 from td_ray.spec import Experiment
 from td_ray.tasks import DataSet, Task
-from td_ray.work.head_parts import attempt, encode, encode_probabilities, head_row, scores_of
+from td_ray.work.head_parts import (
+    attempt,
+    encode_probabilities,
+    encode_training,
+    head_row,
+    scores_of,
+)
 from td_ray.work.kept_features import feature_part
 from td_ray.work.scaled_features import OpenFeatures, ScaledFeatures
 from td_ray.work.taken_predictions import take_block
@@ -142,7 +148,7 @@ def fit_unit(unit: HeadUnit, head: HeadKind, features: ScaledFeatures) -> pa.Tab
             if probabilities is not None:
                 row["probabilities"] = encode_probabilities(probabilities[number].numpy())
             if on_training is not None and fit.seed is None and name == next(iter(task.evaluation)):
-                row["train_predictions"] = encode(on_training[number], task)[0]
+                row["train_predictions"] = encode_training(on_training[number], task)
             rows.append(row | facts)
     return pa.Table.from_pylist(rows, schema=HEAD_PART)
 

@@ -100,8 +100,9 @@ class Reader:
         names = ["seed", "encoding", "train_predictions", "penalty"]
         for row in self.parts.read_heads(member.unit, names).to_pylist():
             if row["seed"] is None and row["train_predictions"] is not None:
-                predictions = _decode(row["train_predictions"], row["encoding"])
-                return predictions, float(row["penalty"])
+                is_codes = row["encoding"].startswith("uint")
+                encoding = row["encoding"] if is_codes else "float64"
+                return _decode(row["train_predictions"], encoding), float(row["penalty"])
         folder = self.parts.root / "heads" / member.unit
         raise WorkError(
             f"the heads in {folder} lack their predictions on the training split; remove that "

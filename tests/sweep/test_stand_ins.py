@@ -97,6 +97,22 @@ def test_values_are_compared_by_the_distance_of_their_task(zoo: Path, distance: 
     assert not results.matrix("size", "mimic").scale.is_symmetric
 
 
+def test_values_at_the_end_of_float32_are_targets_like_others(zoo: Path) -> None:
+    """So large that some heads' values are beyond it on one of the two splits alone."""
+    ridge = {"tasks": [SIZE], "heads": ["ridge"], **MIMIC}
+    expected = mimic(run(experiment(zoo, **ridge), backend="inline"), "size")
+    table = pd.read_csv(zoo / "points.csv")
+    centred = (table["size"] - table["size"][table["split"] == "train"].mean()).abs()
+    largest = centred.groupby(table["split"]).max()
+    assert largest["train"] != largest["test"]
+    edge = float(np.finfo(np.float32).max) / np.linspace(*largest, 7)[1:-1]
+    for place, scale in enumerate(edge):
+        table.assign(size=table["size"] * scale).to_csv(zoo / "points.csv", index=False)
+        results = run(experiment(zoo, output=f"scaled-{place}", **ridge), backend="inline")
+        assert results.failures().empty
+        pd.testing.assert_frame_equal(mimic(results, "size"), expected, atol=1e-6)
+
+
 def test_a_grid_lends_the_penalty_that_the_stand_in_has_chosen(zoo: Path) -> None:
     grid = {"kind": "ridge", "l2": [1e-3, 10.0, 1e3]}
     results = run(experiment(zoo, tasks=[SIZE], heads=[grid], **MIMIC), backend="inline")

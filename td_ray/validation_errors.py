@@ -13,6 +13,8 @@ from td_ray.registry import closest
 
 Place = tuple[int | str, ...]
 """Keys and numbers that lead to a value."""
+Found = tuple[ErrorDetails, Place]
+"""An error, and where it is."""
 
 
 def explain(
@@ -28,12 +30,11 @@ def explain(
     """
     # pydantic does not call the default of 'heads' once something else is wrong, and says so
     details = [item for item in error.errors() if item["type"] != "default_factory_not_called"]
-    places = [_place(item, content) for item in details]
-    first = min(
-        (number for number, place in enumerate(places) if _beside(place, places[0])),
-        key=lambda number: _rank(details[number], places[number]),
+    found = [(item, _place(item, content)) for item in details]
+    detail, place = min(
+        (each for each in found if _is_about_the_same(each, found[0])),
+        key=lambda each: _rank(*each),
     )
-    detail, place = details[first], places[first]
     message = detail["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
     message = re.sub(r"^(Tuple|Value) should have at least 1 item.*", "this list is empty", message)
     message = re.sub(r"a valid dictionary or instance of \w+", "a mapping", message)
@@ -44,8 +45,8 @@ def explain(
         message = "this key is missing"
     elif detail["type"] != "value_error":
         message = f"{message} (got {_short(detail['input'])})"
-    others = len({other for other in places if not _beside(other, place)})
-    more = f" ({others} more after this one)" if others else ""
+    others = {other[1] for other in found if not _is_about_the_same(other, (detail, place))}
+    more = f" ({len(others)} more after this one)" if others else ""
     where = ".".join(map(str, place))
     return f"{where}: {message}{more}" if where else f"{message}{more}"
 
@@ -65,10 +66,18 @@ def _place(detail: ErrorDetails, content: Any) -> Place:
     return tuple(place)
 
 
-def _beside(place: Place, other: Place) -> bool:
-    """Whether two errors are about the same value: one within the other, or two keys of one."""
-    n = min(len(place), len(other))
-    return place[:n] == other[:n] or (len(place) == len(other) > 1 and place[:-1] == other[:-1])
+def _is_about_the_same(one: Found, other: Found) -> bool:
+    """Whether one error is within the other's value, or both are about keys of one mapping.
+
+    Of the whole experiment, these are a key that is missing and an unknown one: its misspelling.
+    """
+    (detail, place), (other_detail, other_place) = one, other
+    n = min(len(place), len(other_place))
+    if place[:n] == other_place[:n]:
+        return True
+    kinds = {detail["type"], other_detail["type"]}
+    are_keys = len(place) > 1 or kinds == {"missing", "extra_forbidden"}
+    return are_keys and len(place) == len(other_place) and place[:-1] == other_place[:-1]
 
 
 def _rank(detail: ErrorDetails, place: Place) -> tuple[int, int, bool]:

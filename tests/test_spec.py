@@ -368,3 +368,12 @@ def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("TD_RAY_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
     assert parse().cache_path == Path("/xdg/td-ray")
+
+
+@pytest.mark.parametrize("key", ["data", "models", "tasks"])
+def test_a_misspelt_key_says_more_than_the_one_that_is_missing(key: str) -> None:
+    given: dict[str, Any] = {"models": [MODEL], "data": [DATA], "tasks": [TASK]}
+    given[key[:-1]] = given.pop(key)
+    with pytest.raises(InputError) as caught:
+        Experiment.parse(given)
+    assert str(caught.value) == f"experiment: {key[:-1]}: unknown key: did you mean '{key}'?"

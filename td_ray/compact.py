@@ -11,7 +11,6 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -25,12 +24,13 @@ from td_ray.results.pairs_table import Comparison
 from td_ray.results.parts import Parts
 from td_ray.results.schemas import FAILURES, TABLES
 from td_ray.results.writing import TableWriter, table_writer
+from td_ray.storage import Folder
 
 
-def compact(plan: Plan, tiles: Sequence[Tile], parts: Parts, output: Path) -> None:
+def compact(plan: Plan, tiles: Sequence[Tile], parts: Parts) -> None:
     """Write all tables under ``output/results`` from the parts of a plan."""
-    _write_heads(plan, parts, output)
-    counts = _write_pairs(plan, tiles, parts, output)
+    _write_heads(plan, parts)
+    counts = _write_pairs(plan, tiles, parts)
     failures = failure_rows(plan, tiles, parts)
     tables = {
         "models": [_models(plan)],
@@ -42,17 +42,20 @@ def compact(plan: Plan, tiles: Sequence[Tile], parts: Parts, output: Path) -> No
         "timings": [pa.Table.from_pylist(list(parts.timings()), schema=TABLES["timings"])],
     }
     for name, pieces in tables.items():
-        with _writer(output, name) as writer:
+        with _writer(parts.output, name) as writer:
             for piece in pieces:
                 writer.append(piece)
 
 
-def _writer(output: Path, name: str) -> AbstractContextManager[TableWriter]:
-    return table_writer(output / "results" / name / f"{name}.parquet", TABLES[name])
+def _writer(output: Folder, name: str) -> AbstractContextManager[TableWriter]:
+    return table_writer(output, f"results/{name}/{name}.parquet", TABLES[name])
 
 
-def _write_heads(plan: Plan, parts: Parts, output: Path) -> None:
-    with _writer(output, "heads") as heads, _writer(output, "predictions") as predictions:
+def _write_heads(plan: Plan, parts: Parts) -> None:
+    with (
+        _writer(parts.output, "heads") as heads,
+        _writer(parts.output, "predictions") as predictions,
+    ):
         for unit in plan.units:
             if parts.has_heads(str(unit.key), unit.runs):
                 named = _named_heads(unit, parts)
@@ -61,7 +64,7 @@ def _write_heads(plan: Plan, parts: Parts, output: Path) -> None:
 
 
 def _write_pairs(
-    plan: Plan, tiles: Sequence[Tile], parts: Parts, output: Path
+    plan: Plan, tiles: Sequence[Tile], parts: Parts
 ) -> dict[Comparison, tuple[int, int]]:
     """The tiles of each comparison, one behind the other; how many pairs, and without a value."""
     represented = {unit.number: unit.representation for unit in plan.units}
@@ -75,7 +78,7 @@ def _write_pairs(
     for tile in tiles:
         by_comparison[Comparison(tile.task, tile.data, tile.head, tile.measure)].append(tile)
     counts = {}
-    with _writer(output, "pairs") as writer:
+    with _writer(parts.output, "pairs") as writer:
         for comparison, own in by_comparison.items():
             rows = nulls = 0
             floors = _floors_of_stand_ins(own, parts)

@@ -88,7 +88,7 @@ def nearest(
     head = _choice(task, "head", head, heads)
     data = _choice(task, "data set", data, list(tasks[0].evaluation))
     one = _representation(problem, model)
-    parts = Parts(experiment.output_path)
+    parts = Parts(experiment.output_folder)
     units, finished = _units(replace(problem, tasks=tasks), head)
     _require(one, task, units, finished, parts)
     names = set.intersection(*(set(each) for each in finished.values())) - {one.name}

@@ -47,13 +47,22 @@ def read(path: Path) -> dict[str, Any]:
         InputError: no such file, not YAML, or not a mapping.
     """
     require_file(path, "experiment")
+    return parse(path.read_bytes(), str(path))
+
+
+def parse(content: bytes, where: str) -> dict[str, Any]:
+    """Read the bytes of such a file.
+
+    Raises:
+        InputError: not YAML, or not a mapping; starts with ``where``.
+    """
     try:
-        content = _parse(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: an experiment is a mapping with the keys models, data, tasks")
-    return content
+        found = _parse(content.decode("utf-8-sig"))
+    except ValueError as error:
+        raise InputError(f"{where}: not readable as YAML: {error}") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{where}: an experiment is a mapping with the keys models, data, tasks")
+    return found
 
 
 def write(content: dict[str, Any]) -> str:

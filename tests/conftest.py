@@ -29,6 +29,15 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         os.environ["TD_RAY_CACHE"] = before
 
 
+@pytest.fixture(scope="session", autouse=True)
+def credentials() -> Iterator[None]:
+    """Of an object store; workers have them from the Ray that all tests share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "hidden-from-all")
+        yield
+
+
 @pytest.fixture
 def zoo(tmp_path: Path) -> Path:
     """A folder with a small zoo of feature arrays."""
@@ -37,7 +46,7 @@ def zoo(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def ray_session(cache_folder: Path) -> Iterator[None]:
+def ray_session(cache_folder: Path, credentials: None) -> Iterator[None]:
     """One Ray for all tests that need it, started by the code that users start it with."""
     from td_ray.sweep.cluster import connected
 

@@ -105,9 +105,9 @@ def experiment(folder: Path, **changes: Any) -> Experiment:
 
 def planned(wanted: Experiment) -> Plan:
     """The plan of an experiment, all digests computed."""
-    manifest = read_manifest(wanted.output_path, wanted)
+    manifest = read_manifest(wanted.output_folder, wanted)
     digest = DigestMemory(wanted.cache_path).computed
-    return make_plan(resolve(wanted), manifest, Parts(wanted.output_path), digest)
+    return make_plan(resolve(wanted), manifest, Parts(wanted.output_folder), digest)
 
 
 def parts_of(folder: Path) -> dict[Path, tuple[int, bytes]]:

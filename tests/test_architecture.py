@@ -16,6 +16,7 @@ ROOMS = [
     "errors",
     "registry",
     "files",
+    "storage",
     "yaml_files",
     "needs",
     "versions",

@@ -154,7 +154,7 @@ def test_keys_of_tiles_change_with_the_version_of_measures(
 ) -> None:
     def tiles() -> set[str]:
         wanted = experiment(zoo)
-        return {tile.key for tile in plan_tiles(planned(wanted), Parts(wanted.output_path))}
+        return {tile.key for tile in plan_tiles(planned(wanted), Parts(wanted.output_folder))}
 
     run(experiment(zoo), backend="inline")
     before = tiles()

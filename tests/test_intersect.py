@@ -77,7 +77,7 @@ def test_stored_predictions_need_the_evaluation_split_alone(zoo: Path) -> None:
 def test_a_plan_says_how_many_are_left_out(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     without(zoo, "net-1", LACKING, [])
     wanted = experiment(zoo, **INTERSECT)
-    print_plan(describe(wanted, planned(wanted), Parts(wanted.output_path)))
+    print_plan(describe(wanted, planned(wanted), Parts(wanted.output_folder)))
     printed = " ".join(capsys.readouterr().out.split())
     assert "70 to train on, 46 held out, 4 left out as not all models have them" in printed
 

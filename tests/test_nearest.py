@@ -61,7 +61,7 @@ def test_a_run_that_has_not_ended(zoo: Path) -> None:
     alone = experiment(zoo, output="other")
     with pytest.raises(InputError, match="'net-1' has no head for task 'species' yet"):
         nearest(alone, "net-1", "species")
-    assert not alone.output_path.exists()
+    assert not alone.output_folder.names()
 
 
 def test_the_only_model_with_a_head(zoo: Path) -> None:

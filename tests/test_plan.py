@@ -28,7 +28,7 @@ def test_heads_grow_with_models_and_pairs_with_their_square(zoo: Path) -> None:
     assert len(plan.blocks) == 4
     assert count_pairs(plan) == 2 * 6
     wanted = plan.problem.experiment
-    content = describe(wanted, plan, Parts(wanted.output_path))
+    content = describe(wanted, plan, Parts(wanted.output_folder))
     assert content["heads"] == 4 * 2 * (1 + 2 * 2)
     assert content["missing"] == 8
 
@@ -64,7 +64,7 @@ def test_tiles_of_full_ranges_survive_growth(zoo: Path) -> None:
 
 
 def tiles(wanted: Experiment) -> list[object]:
-    return list(plan_tiles(planned(wanted), Parts(wanted.output_path)))
+    return list(plan_tiles(planned(wanted), Parts(wanted.output_folder)))
 
 
 def test_equal_models_are_fitted_once(zoo: Path) -> None:
@@ -82,8 +82,8 @@ def test_large_files_that_were_never_read_are_unknown_to_a_plan(
     monkeypatch.setattr("td_ray.files.SMALL_FILE_BYTES", 10)
     wanted = experiment(zoo)
     memory = DigestMemory(wanted.cache_path)
-    manifest = read_manifest(wanted.output_path, wanted)
-    parts = Parts(wanted.output_path)
+    manifest = read_manifest(wanted.output_folder, wanted)
+    parts = Parts(wanted.output_folder)
     plan = make_plan(resolve(wanted), manifest, parts, memory.known)
     assert plan.count("unknown") == len(plan.units)
     make_plan(resolve(wanted), manifest, parts, memory.computed)

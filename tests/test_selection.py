@@ -205,7 +205,7 @@ def fits(rule: dict[str, Any], a: str, b: str, models: dict[str, dict[str, Any]]
 
 
 def tile_keys(wanted: Any) -> list[str]:
-    return [tile.key for tile in plan_tiles(planned(wanted), Parts(wanted.output_path))]
+    return [tile.key for tile in plan_tiles(planned(wanted), Parts(wanted.output_folder))]
 
 
 def test_a_new_model_computes_its_row_of_a_group_only(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_blocks_of_which_all_is_wanted_are_tiles_of_all_pairs(zoo: Path) -> None
 def test_tiles_hold_members_of_wanted_pairs_alone(zoo: Path) -> None:
     run(experiment(zoo), backend="inline")
     wanted = experiment(zoo, pairs=[["net-0", "net-2"], ["net-0", "net-3"]])
-    for tile in plan_tiles(planned(wanted), Parts(wanted.output_path)):
+    for tile in plan_tiles(planned(wanted), Parts(wanted.output_folder)):
         assert [member.number for member in tile.rows] == [0]
         assert [member.number for member in tile.columns] == [2, 3]
     results = run(wanted, backend="inline")

@@ -236,7 +236,7 @@ def test_load_takes_name_and_folder_from_the_file(tmp_path: Path) -> None:
     experiment = Experiment.load(write(tmp_path))
     assert experiment.name == "mine"
     assert experiment.folder == tmp_path
-    assert experiment.output_path == tmp_path / "output"
+    assert experiment.output_folder.local == tmp_path / "output"
 
 
 def test_a_relative_folder_starts_at_the_file_not_at_the_process(tmp_path: Path) -> None:

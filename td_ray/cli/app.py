@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,7 +24,7 @@ class BackendName(StrEnum):
 
 
 ExperimentPath = Annotated[
-    Path, typer.Argument(metavar="EXPERIMENT", help="An experiment file, or an output folder.")
+    str, typer.Argument(metavar="EXPERIMENT", help="An experiment file, or an output folder.")
 ]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a value.")

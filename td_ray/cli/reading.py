@@ -13,6 +13,7 @@ import typer
 from td_ray.cli.app import ExperimentPath, Json, Overrides, app
 from td_ray.errors import InputError, PartialMatrixWarning
 from td_ray.spec import Experiment
+from td_ray.storage import is_url
 
 if TYPE_CHECKING:
     from td_ray.results.tables import Results
@@ -108,15 +109,14 @@ def report(
     from td_ray.terminal import prepare_file
 
     results = _results(experiment)
-    page = output or results.output / "report.html"
-    prepare_file(page)
-    write_report(results, page)
-    typer.echo(f"wrote {page}")
+    if output is not None:
+        prepare_file(output)
+    typer.echo(f"wrote {write_report(results, output)}")
 
 
-def _results(experiment: Path) -> Results:
+def _results(experiment: str) -> Results:
     from td_ray.results.tables import open_results
 
-    if experiment.is_dir() and (experiment / "results").is_dir():
+    if is_url(experiment) or (Path(experiment) / "results").is_dir():
         return open_results(experiment)
-    return open_results(Experiment.load(experiment).output_path)
+    return open_results(Experiment.load(experiment).output_folder)

@@ -41,7 +41,7 @@ def plan(experiment: ExperimentPath, overrides: Overrides = None, as_json: Json 
     from td_ray.results.parts import Parts
 
     loaded = Experiment.load(experiment, overrides or [])
-    content = describe(loaded, plan_as_known(resolve(loaded)), Parts(loaded.output_path))
+    content = describe(loaded, plan_as_known(resolve(loaded)), Parts(loaded.output_folder))
     if as_json:
         typer.echo(json.dumps(content))
         return
@@ -72,7 +72,7 @@ def run(
             retry_failed=retry_failed,
             reporter=reporter,
         )
-    typer.echo(f"results in {loaded.output_path}", err=True)
+    typer.echo(f"results in {loaded.output_folder}", err=True)
     _end(results)
 
 
@@ -90,7 +90,7 @@ def status(experiment: ExperimentPath, overrides: Overrides = None, as_json: Jso
 
     loaded = Experiment.load(experiment, overrides or [])
     made = plan_as_known(resolve(loaded))
-    parts = Parts(loaded.output_path)
+    parts = Parts(loaded.output_folder)
     tiles = plan_tiles(made, parts)
     failures = failure_rows(made, tiles, parts)
     counts = count_states(made, tiles, parts)

@@ -1,4 +1,8 @@
-"""Where feature arrays are kept, and for how long."""
+"""Where feature arrays are kept, and for how long.
+
+Each machine keeps those that it uses, as files that processes map. A shared cache in an object
+store has a copy of all of them: what one machine has extracted, others fetch.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +24,8 @@ from td_ray.errors import WorkError
 from td_ray.features.keys import Pass
 from td_ray.features.writing import Writing, workplace
 from td_ray.files import sha256
+from td_ray.spec import Experiment
+from td_ray.storage import Folder
 
 Features = NDArray[np.float32] | NDArray[np.float16]
 
@@ -51,12 +57,22 @@ class Entry:
 
 
 class FeatureStore:
-    """The feature arrays of one cache folder, with a cap on their total size."""
+    """The feature arrays of one cache folder, with a cap on their total size.
 
-    def __init__(self, cache: Path, cap: int) -> None:
+    The shared cache has no cap: whoever owns the store sets how long it keeps objects.
+    """
+
+    def __init__(self, cache: Path, cap: int, shared: Folder | None = None) -> None:
         self._root = cache / "features"
         self._cap = cap
+        self._shared = shared
         self._verified: set[str] = set()
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Self:
+        """The store that an experiment names."""
+        cap = experiment.resources.cache_size
+        return cls(experiment.cache_path, cap, experiment.shared_cache)
 
     def path(self, key: str) -> Path:
         """The array's file, whether it is there or not."""
@@ -67,8 +83,11 @@ class FeatureStore:
         return self.path(key).is_file() and self._about(key).is_file()
 
     def valid(self, key: str) -> bool:
-        """Whether an entry is there with the bytes that were written; a damaged one is removed."""
-        if not self.has(key):
+        """Whether an entry is there with the bytes that were written; a damaged one is removed.
+
+        One that the shared cache has is fetched.
+        """
+        if not self.has(key) and not self._fetch(key):
             return False
         try:
             if key not in self._verified and sha256(self.path(key)) != self._written(key):
@@ -102,6 +121,7 @@ class FeatureStore:
                 if writing.finished:
                     for layer, entry in writing.entries():
                         self._keep(wanted.keys[layer], entry)
+                        self._share(wanted.keys[layer])
                 unfinished = not writing.finished
             except WorkError:
                 unfinished = False  # gone on with, it would come again
@@ -118,6 +138,36 @@ class FeatureStore:
         except OSError:
             if not self.has(key):  # else another process wrote the same bytes first
                 raise
+
+    def _share(self, key: str) -> None:
+        """Copy an entry to the shared cache; the digest comes last, and makes it count."""
+        if self._shared is not None:
+            for file in (self.path(key), self._about(key)):
+                self._shared.upload(file, f"features/{key}/{file.name}")
+
+    def _fetch(self, key: str) -> bool:
+        """Bring an entry from the shared cache; False where it has none that is whole."""
+        if self._shared is None:
+            return False
+        self._root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._root, prefix=".fetched.") as folder:
+            entry = Path(folder) / "entry"
+            entry.mkdir()
+            try:
+                for file in (self._about(key), self.path(key)):
+                    self._shared.download(f"features/{key}/{file.name}", entry / file.name)
+                written = json.loads((entry / "about.json").read_text())["sha256"]
+            except (FileNotFoundError, *_DAMAGED):
+                return False
+            if sha256(entry / "features.npy") != written:
+                return False
+            self._keep(key, entry)
+        return True
+
+    def shared_keys(self) -> set[str]:
+        """Keys of the entries in the shared cache."""
+        names = {} if self._shared is None else self._shared.stamps("features")
+        return {name.split("/")[1] for name in names if name.endswith("/about.json")}
 
     def open(self, key: str) -> Features:
         """Map an array; pages are shared between processes, writes stay private."""

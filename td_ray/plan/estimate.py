@@ -72,7 +72,7 @@ class Estimate:
 def estimate(plan: Plan, parts: Parts) -> Estimate:
     """Estimate what is left of a plan."""
     experiment = plan.problem.experiment
-    store = FeatureStore(experiment.cache_path, experiment.resources.cache_size)
+    store = FeatureStore.of(experiment)
     widths = {entry.key: entry.width for entry in store.entries()}
     sizes: dict[Any, int] = {}  # of each array, in bytes
     heads, seconds, assumed, probability_bytes = 0, 0.0, False, 0
@@ -119,7 +119,7 @@ def estimate(plan: Plan, parts: Parts) -> Estimate:
         pairs_finished=there,
         tiles_failed=sum(parts.failure(tile.key) is not None for tile in tiles),
         feature_bytes=sum(sizes.values()),
-        extractions=sum(key not in widths for key in sizes),
+        extractions=len(sizes.keys() - widths.keys() - store.shared_keys()),
         kept_bytes=kept_bytes,
         probability_bytes=probability_bytes,
         trial_bytes=(experiment.resources.memory or default_memory()) if heads else 0,
@@ -235,7 +235,7 @@ def describe(experiment: Experiment, plan: Plan, parts: Parts) -> dict[str, Any]
     left = estimate(plan, parts)
     return {
         "experiment": experiment.name,
-        "output": str(experiment.output_path),
+        "output": str(experiment.output_folder),
         "representations": len(plan.problem.representations),
         "models": len({item.model_name for item in plan.problem.representations}),
         "tasks": len(plan.problem.tasks),

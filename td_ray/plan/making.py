@@ -31,6 +31,7 @@ def make_plan(problem: Problem, manifest: Manifest, parts: Parts, digest: Digest
     _check_probabilities(problem)
     _check_features(problem)
     _check_stand_ins(problem)
+    parts.look()
     manifest = manifest.with_arrivals([item.name for item in problem.representations])
     numbers = {name: number for number, name in enumerate(manifest.representations)}
     units: list[HeadUnit] = []
@@ -60,9 +61,9 @@ def make_plan(problem: Problem, manifest: Manifest, parts: Parts, digest: Digest
 def plan_as_known(problem: Problem) -> Plan:
     """The plan as far as it can be told without reading large files."""
     experiment = problem.experiment
-    manifest = read_manifest(experiment.output_path, experiment)
+    manifest = read_manifest(experiment.output_folder, experiment)
     digest = DigestMemory(experiment.cache_path).known
-    return make_plan(problem, manifest, Parts(experiment.output_path), digest)
+    return make_plan(problem, manifest, Parts(experiment.output_folder), digest)
 
 
 def _units_of(

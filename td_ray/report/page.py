@@ -16,22 +16,39 @@ from td_ray.report.heads import heads_table
 from td_ray.report.markup import Html, join, table, tag
 from td_ray.report.other_measures import other_measures
 from td_ray.report.sections import overview, overview_row, section
+from td_ray.results.manifest import MANIFEST
 from td_ray.results.tables import Results
+from td_ray.spec.experiment import EXPERIMENT
 
+PAGE = "report.html"
 MOST_FAILURES = 200
 
 
-def write_report(results: Results, page: Path) -> None:
+def write_report(results: Results, page: Path | None = None) -> str:
     """Write one HTML page that shows the results and loads nothing from anywhere.
 
     Equal results give equal bytes.
 
     Args:
-        page: the file to write; it appears whole or not at all.
+        page: the file to write; by default ``report.html`` in the output folder. It appears whole
+            or not at all.
+
+    Returns:
+        Where it is.
     """
+    text = _page(results).encode()
+    if page is None:
+        results.output.write(PAGE, text)
+        return results.output.shown(PAGE)
+    with atomic(page) as temporary:
+        temporary.write_bytes(text)
+    return str(page)
+
+
+def _page(results: Results) -> str:
     from plotly.offline import get_plotlyjs
 
-    manifest = json.loads((results.output / "manifest.json").read_text(encoding="utf-8"))
+    manifest = json.loads(results.output.read(MANIFEST))
     rows, sections = [], []
     for comparison in comparisons(results):
         rows.append(overview_row(comparison))
@@ -48,15 +65,13 @@ def write_report(results: Results, page: Path) -> None:
         ],
         "\n",
     )
-    text = Template(_file("page.html")).substitute(
+    return Template(_file("page.html")).substitute(
         title=tag("title", f"{manifest['experiment']}: Transferred Discrepancy"),
         style=_file("page.css"),
         content=content,
         plotly=get_plotlyjs(),
         script=_file("page.js"),
     )
-    with atomic(page) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def _file(name: str) -> str:
@@ -131,10 +146,8 @@ def _origin(manifest: dict[str, Any], results: Results) -> Html:
         tag("p", "In Python:"),
         tag("pre", code),
     ]
-    experiment = results.output / "experiment.yaml"
-    if experiment.is_file():
-        text = experiment.read_text(encoding="utf-8")
-        parts.append(tag("details", tag("summary", "experiment.yaml"), tag("pre", text)))
+    experiment = results.output.read(EXPERIMENT).decode()
+    parts.append(tag("details", tag("summary", "experiment.yaml"), tag("pre", experiment)))
     machine = manifest.get("machine", {})
     if machine:
         versions = ", ".join(f"{name} {machine[name]}" for name in sorted(machine))

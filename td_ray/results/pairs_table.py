@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
+
+from td_ray.storage import Folder
 
 VALUES = ("value", "tdx", "excess")
 NO_REASON = "null, and no reason was recorded"
@@ -73,12 +74,16 @@ class Gathered:
 class PairsTable:
     """The table of pairs of one output folder."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, output: Folder) -> None:
+        self._output = output
 
     @cached_property
     def _dataset(self) -> ds.Dataset:
-        return ds.dataset(self._file, format="parquet")
+        return self._open()
+
+    def _open(self) -> ds.Dataset:
+        path = self._output.path("results/pairs/pairs.parquet")
+        return ds.dataset(path, format="parquet", filesystem=self._output.filesystem)
 
     def batches(self, columns: Sequence[str], rows: pc.Expression) -> Iterator[pa.RecordBatch]:
         """The chosen columns of the chosen rows, a piece at a time."""
@@ -94,9 +99,7 @@ class PairsTable:
         rows = _equal_all(wanted)
         if number is not None:
             rows &= (pc.field("number_a") == number) | (pc.field("number_b") == number)
-        frame: pd.DataFrame = (
-            ds.dataset(self._file, format="parquet").to_table(filter=rows).to_pandas()
-        )
+        frame: pd.DataFrame = self._open().to_table(filter=rows).to_pandas()
         return frame
 
     def gather(

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,27 +20,35 @@ from td_ray.results.names import names_of
 from td_ray.results.pairs_table import VALUES, Comparison, Gathered, PairsTable, gathered_mean
 from td_ray.results.schemas import TABLES
 from td_ray.results.td_matrix import Scale, TDMatrix, shares_of
+from td_ray.storage import Folder, open_folder
 
 
-def open_results(path: str | os.PathLike[str]) -> Results:
+def open_results(path: str | os.PathLike[str] | Folder) -> Results:
     """Open the results in an output folder.
+
+    Args:
+        path: of the folder, or its URL in an object store.
 
     Raises:
         InputError: there are none yet.
     """
-    output = Path(path)
-    if not (output / "results" / "comparisons").is_dir():
+    output = path if isinstance(path, Folder) else open_folder(path)
+    if output.stamp(_file("comparisons")) is None:
         raise InputError(f"no results in {output}; 'td-ray run' writes them there")
     return Results(output)
+
+
+def _file(table: str) -> str:
+    return f"results/{table}/{table}.parquet"
 
 
 class Results:
     """The tables of one output folder, read when asked for."""
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Folder) -> None:
         self.output = output
         self._read: dict[str, pd.DataFrame] = {}
-        self._pairs = PairsTable(output / "results" / "pairs" / "pairs.parquet")
+        self._pairs = PairsTable(output)
 
     def table(self, name: str) -> pd.DataFrame:
         """One of the tables as it is on disk.
@@ -52,8 +59,10 @@ class Results:
         if name not in TABLES:
             raise InputError(f"no table is called '{name}': {closest(name, TABLES)}")
         if name not in self._read:
-            file = self.output / "results" / name / f"{name}.parquet"
-            self._read[name] = parquet.read_table(file).to_pandas()
+            path, filesystem = self.output.path(_file(name)), self.output.filesystem
+            self._read[name] = parquet.read_table(
+                path, filesystem=filesystem, partitioning=None
+            ).to_pandas()
         return self._read[name].copy()
 
     def models(self) -> pd.DataFrame:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import parquet
 
-from td_ray.files import atomic
+from td_ray.storage import Folder
 
 ROWS_OF_GROUP = 2**14
 """A full tile. Fewer rows make a larger footer, more let a reader skip less."""
@@ -46,11 +45,11 @@ class TableWriter:
 
 
 @contextmanager
-def table_writer(path: Path, schema: pa.Schema) -> Iterator[TableWriter]:
+def table_writer(output: Folder, name: str, schema: pa.Schema) -> Iterator[TableWriter]:
     """Write a Parquet file with this schema; texts are stored as dictionaries."""
     texts = [field.name for field in schema if field.type == pa.string()]
     encoded = pa.schema([_as_dictionary(field) for field in schema])
-    with atomic(path) as temporary:
+    with output.writing(name) as temporary:
         writer = parquet.ParquetWriter(
             temporary,
             encoded,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -25,6 +26,12 @@ def one_or_many(value: Any) -> Any:
 
 
 Name = Annotated[str, Field(min_length=1)]
+
+
+def place(value: Any) -> Any:
+    """A path of Python stands for its text."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
 
 Words = Annotated[tuple[Name, ...], BeforeValidator(one_or_many)]
 """Words; a single one may stand without brackets."""

@@ -18,15 +18,20 @@ from pydantic import (
 
 from td_ray import registry, yaml_files
 from td_ray.errors import InputError
-from td_ray.spec.entries import DataEntry, Frozen, ModelEntry, Split, Words
+from td_ray.files import one_line
+from td_ray.spec.entries import DataEntry, Frozen, ModelEntry, Split, Words, place
 from td_ray.spec.heads import HeadSpec, kinds_for
 from td_ray.spec.pairs import PairRule, Pairs
 from td_ray.spec.resources import Resources
 from td_ray.spec.tasks import Family, TaskSpec
+from td_ray.storage import Folder, beside, is_url, open_folder
 from td_ray.validation_errors import Place, explain
 
 # As a count, more than this is taken for a mistake: somebody's favourite seed.
 MANY_SEEDS = 1000
+
+EXPERIMENT = "experiment.yaml"
+"""The experiment that an output folder keeps."""
 
 
 def _entry(known: registry.Registry[Any], key: str) -> BeforeValidator:
@@ -86,7 +91,7 @@ class Experiment(Frozen):
     examples: Annotated[int, Field(ge=2)] | None = None
     measures: Annotated[Words, Field(min_length=1)] = ("td",)
     resources: Resources = Resources()
-    output: Path = Path("output")
+    output: Annotated[str, BeforeValidator(place)] = "output"
     folder: Path = Field(default_factory=Path.cwd)
 
     @classmethod
@@ -94,16 +99,20 @@ class Experiment(Frozen):
         """Read an experiment file.
 
         Args:
-            path: a YAML file, or an output folder, which holds its own ``experiment.yaml``.
+            path: a YAML file, or an output folder, which holds its own ``experiment.yaml``, or
+                the URL of one.
             overrides: texts ``a.b=c``; list items are named by ``name`` or by number.
 
         Raises:
             InputError: the file or a value in it is wrong; says where and what to do.
         """
         file = Path(path)
-        if file.is_dir():
-            file = file / "experiment.yaml"
-        content = yaml_files.read(file)
+        if is_url(os.fspath(path)):
+            content = _of_output(os.fspath(path))
+        else:
+            if file.is_dir():
+                file = file / EXPERIMENT
+            content = yaml_files.read(file)
         for override in overrides:
             yaml_files.override(content, override)
         # a key with nothing after it is as good as absent
@@ -181,20 +190,34 @@ class Experiment(Frozen):
         return tuple(head for head in self.heads if task.kind in head.targets)
 
     @property
-    def output_path(self) -> Path:
+    def output_folder(self) -> Folder:
         """Where parts and results go."""
-        return Path(os.path.normpath(self.folder / self.output))
+        return open_folder(beside(self.folder, self.output))
 
     @property
     def cache_path(self) -> Path:
-        """Where features and digests are kept between runs."""
-        if self.resources.cache is not None:
-            return self.folder / self.resources.cache
-        return default_cache()
+        """Where features and digests are kept on this machine between runs."""
+        cache = self.resources.cache
+        return default_cache() if cache is None or is_url(cache) else self.folder / cache
+
+    @property
+    def shared_cache(self) -> Folder | None:
+        """Where features are kept for all machines: ``resources.cache``, if that is a URL."""
+        cache = self.resources.cache
+        return open_folder(cache) if cache is not None and is_url(cache) else None
 
     def to_yaml(self) -> str:
         """The whole experiment, defaults included, as YAML that ``load`` reads back."""
         return yaml_files.write(self.model_dump(mode="json"))
+
+
+def _of_output(url: str) -> dict[str, Any]:
+    """The experiment that an output folder in an object store keeps."""
+    folder = open_folder(url)
+    try:
+        return yaml_files.parse(folder.read(EXPERIMENT), folder.shown(EXPERIMENT))
+    except OSError as error:
+        raise InputError(f"{url}: no experiment can be read there: {one_line(error)}") from None
 
 
 def default_cache() -> Path:

@@ -81,7 +81,7 @@ def extract(key: str, wanted: Pass, experiment: Experiment, cache: ActorHandle) 
     """Extract features into the store of this node, and those of the same pass with them."""
     from td_ray.work.heads import extract_into
 
-    store = FeatureStore(experiment.cache_path, experiment.resources.cache_size)
+    store = FeatureStore.of(experiment)
     counting = Counting(cache)
     try:
         extract_into(store, key, wanted, experiment, counting)
@@ -100,7 +100,7 @@ class FeatureCache:
     def __init__(self, node: str, experiment: Experiment) -> None:
         resources = experiment.resources
         self._experiment = with_share(experiment, resources.gpus_per_extraction)
-        self._store = FeatureStore(experiment.cache_path, resources.cache_size)
+        self._store = FeatureStore.of(experiment)
         self._leases: Counter[str] = Counter()
         self._samples = 0
         self._making: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)

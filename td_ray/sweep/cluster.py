@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,6 +23,7 @@ from td_ray.plan.stand_ins import StandInBlock
 from td_ray.plan.tiles import Tile
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
+from td_ray.storage import open_folder
 from td_ray.sweep.cache_actor import FeatureCache, actor_name, listening
 from td_ray.sweep.progress import Reporter
 from td_ray.sweep.races import run_races
@@ -154,17 +154,13 @@ def _require_room(experiment: Experiment) -> None:
             )
 
 
-def _scratch(experiment: Experiment) -> Path:
-    """A folder for Tune's own files."""
-    return experiment.output_path / f".tune-{uuid.uuid4().hex[:8]}"
-
-
 def _compare(tiles: Sequence[Tile], examples: Examples, experiment: Experiment, stage: str) -> str:
     """Compare tiles of one task; returns the trouble that the machine had, if any."""
     from td_ray.work.pairs import run_tile
 
     memory = experiment.resources.memory
-    reader = _reader(stage, experiment.output_path, experiment.seeds, memory)
+    place = experiment.output_folder.place
+    reader = _reader(stage, place, experiment.seeds, memory)
     try:
         for tile in tiles:
             if not reader.parts.has_pairs(tile.key):  # as where a lost process had begun
@@ -175,16 +171,16 @@ def _compare(tiles: Sequence[Tile], examples: Examples, experiment: Experiment, 
 
 
 @lru_cache(maxsize=1)
-def _reader(stage: str, output: Path, seeds: tuple[int, ...], memory: int | None) -> Any:
+def _reader(stage: str, output: str, seeds: tuple[int, ...], memory: int | None) -> Any:
     """What a worker process reads predictions with, as long as tiles of one stage come."""
     from td_ray.work.pairs import Reader
 
-    return Reader(Parts(output), seeds, memory)
+    return Reader(Parts(open_folder(output)), seeds, memory)
 
 
 def _take(blocks: Sequence[Block], experiment: Experiment) -> tuple[int, int, str]:
     """Take the predictions of models that have them: units finished, failed, and the trouble."""
-    parts, finished, failed = Parts(experiment.output_path), 0, 0
+    parts, finished, failed = Parts(experiment.output_folder), 0, 0
     try:
         for block in blocks:
             done = take_block(block, experiment, parts)
@@ -227,7 +223,7 @@ class OnRay:
         reporter.stage("searches", sum(map(len, blocks)))
         nodes = self._nodes_with_features(blocks, experiment.resources.cpus_per_trial)
         with listening(list(self._caches.values()), reporter):
-            run_races(Work(experiment, blocks), nodes, _scratch(experiment), reporter)
+            run_races(Work(experiment, blocks), nodes, reporter)
 
     def run_blocks(self, plan: Plan, blocks: Sequence[Block], reporter: Reporter) -> None:
         """Fit heads as trials of Ray Tune; models that have their predictions come first."""
@@ -243,7 +239,7 @@ class OnRay:
         self._prepare(experiment)
         nodes = self._nodes_with_features(fitted, experiment.resources.cpus_per_trial)
         with listening(list(self._caches.values()), reporter):
-            lost = run_trials(Work(experiment, fitted), nodes, _scratch(experiment), reporter)
+            lost = run_trials(Work(experiment, fitted), nodes, reporter)
         for number, error in lost:
             self._give_up([fitted[number]], experiment, error)
 
@@ -254,7 +250,7 @@ class OnRay:
         reporter.stage("stand-ins", sum(map(len, blocks)))
         nodes = self._nodes_with_features(blocks, experiment.resources.cpus_per_trial)
         with listening(list(self._caches.values()), reporter):
-            lost = run_trials(Work(experiment, blocks), nodes, _scratch(experiment), reporter)
+            lost = run_trials(Work(experiment, blocks), nodes, reporter)
         for number, error in lost:
             self._give_up_tiles(
                 [tile for unit in blocks[number].units for tile in unit.tiles], experiment, error
@@ -282,7 +278,7 @@ class OnRay:
 
     def _give_up(self, blocks: Sequence[Block], experiment: Experiment, error: str) -> None:
         """Write down the failure of units whose process was lost too often."""
-        parts = Parts(experiment.output_path)
+        parts = Parts(experiment.output_folder)
         text = f"its process was lost too often: {error.strip().splitlines()[-1]}"
         for block in blocks:
             for unit in block.units:
@@ -317,7 +313,7 @@ class OnRay:
 
     def _give_up_tiles(self, tiles: Sequence[Tile], experiment: Experiment, error: str) -> None:
         """The same of tiles."""
-        parts = Parts(experiment.output_path)
+        parts = Parts(experiment.output_folder)
         for tile in tiles:
             if not parts.has_pairs(tile.key):
                 parts.write_failure(tile.key, "pairs", WorkError(error.strip().splitlines()[-1]))

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from td_ray.compact import compact
 from td_ray.errors import RunError
-from td_ray.files import DigestMemory, held
+from td_ray.files import DigestMemory
 from td_ray.plan import Block, Plan, make_plan
 from td_ray.plan.resolve import resolve
 from td_ray.plan.stand_ins import StandInBlock, stand_in_blocks
@@ -17,6 +17,7 @@ from td_ray.results.manifest import read_manifest, write_manifest
 from td_ray.results.parts import Parts
 from td_ray.results.tables import Results, open_results
 from td_ray.spec import Experiment
+from td_ray.storage import held
 from td_ray.sweep.progress import Quiet, Reporter
 from td_ray.tasks import Task
 
@@ -65,27 +66,33 @@ def run(
     """
     reporter = reporter or Quiet()
     problem = resolve(experiment)
-    output = experiment.output_path
-    manifest = read_manifest(output, experiment)
-    parts = Parts(output)
+    parts = Parts(experiment.output_folder)
+    manifest = read_manifest(parts.output, experiment)
     digest = DigestMemory(experiment.cache_path).computed
     if retry_failed:
         _forget_failures(make_plan(problem, manifest, parts, digest), parts)
     plan = make_plan(problem, manifest, parts, digest)
     _prepare_targets([unit.task for block in plan.blocks for unit in block.units], reporter)
-    with _workers(backend, address, reporter) as workers, held(output):
-        write_manifest(output, plan.manifest, experiment)
+    with _workers(backend, address, reporter) as workers, held(parts.output, reporter.say):
+        if read_manifest(parts.output, experiment) != manifest:  # another run has just ended
+            manifest = read_manifest(parts.output, experiment)
+            plan = make_plan(problem, manifest, parts, digest)
+        for name in parts.remove_damaged():
+            reporter.say(f"{name} was damaged, and is made anew")
+        write_manifest(parts.output, plan.manifest, experiment)
         if plan.searches:
             workers.run_searches(plan, plan.searches, reporter)
             plan = make_plan(problem, manifest, parts, digest)  # without what has failed by now
         if plan.blocks:
             workers.run_blocks(plan, plan.blocks, reporter)
+            parts.look()
         tiles = plan_tiles(plan, parts)
         missing = [tile for tile in tiles if not parts.has_pairs(tile.key)]
         if missing:
             _prepare_targets(_tasks_with_truth(plan, missing), reporter)
             _compare(workers, plan, missing, reporter)
-    compact(plan, tiles, parts, output)
+        parts.look()
+        compact(plan, tiles, parts)
     left = make_plan(problem, manifest, parts, digest).count("missing")
     left += sum(not parts.has_pairs(tile.key) and not parts.failure(tile.key) for tile in tiles)
     if left:
@@ -93,7 +100,7 @@ def run(
             f"the run ended with {left} units neither finished nor recorded as failed; "
             "the same command goes on from here"
         )
-    results = open_results(output)
+    results = open_results(parts.output)
     if results.heads().empty:
         first = results.failures().iloc[0]
         raise RunError(f"all {len(results.failures())} units failed; the first: {first['error']}")

@@ -50,8 +50,8 @@ class Inline:
         reporter: Reporter,
     ) -> None:
         experiment = plan.problem.experiment
-        store = FeatureStore(experiment.cache_path, experiment.resources.cache_size)
-        parts = Parts(experiment.output_path)
+        store = FeatureStore.of(experiment)
+        parts = Parts(experiment.output_folder)
         threads = torch.get_num_threads()
         try:
             for block in blocks:
@@ -65,7 +65,7 @@ class Inline:
         """Compare the pairs of tiles."""
         experiment = plan.problem.experiment
         memory = experiment.resources.memory
-        reader = Reader(Parts(experiment.output_path), experiment.seeds, memory)
+        reader = Reader(Parts(experiment.output_folder), experiment.seeds, memory)
         reporter.stage("pairs", len(tiles))
         examples: dict[TaskData, Examples] = dict(examples_of(plan, tiles))
         for tile in tiles:

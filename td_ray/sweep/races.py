@@ -8,10 +8,8 @@ third of those that were there before it is stopped. Candidates of different uni
 from __future__ import annotations
 
 import math
-import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -203,35 +201,27 @@ class _Judge(tune.Callback):
             self._reporter.advance(0, 1)
 
 
-def run_races(
-    work: Work[Block], nodes: Mapping[int, str], scratch: Path, reporter: Reporter
-) -> None:
+def run_races(work: Work[Block], nodes: Mapping[int, str], reporter: Reporter) -> None:
     """Choose for all units of all blocks; each leaves its choice, or its failure, on disk.
 
     Args:
         work: the experiment and its blocks.
         nodes: blocks whose features are on a node already, and the node's id.
-        scratch: a folder for Tune's own files; removed afterwards.
         reporter: hears about units that have chosen.
 
     Raises:
         MachineError: a machine was in trouble, so that units have not chosen.
     """
-    judge = _Judge(work, Parts(work.experiment.output_path), reporter)
+    judge = _Judge(work, Parts(work.experiment.output_folder), reporter)
     shares = shares_of(work.experiment, lambda config: nodes.get(int(config["candidate"][0])))
-    try:
-        for chunk in _chunks(work):
-            trainable = tune.with_resources(tune.with_parameters(CandidateTrial, work=work), shares)
-            for result in fit_trials(
-                trainable, {"candidate": chunk}, scratch, [judge], Races(work)
-            ):
-                if result.error is not None:
-                    block, unit, candidate = result.config["candidate"]
-                    text = str(result.error).strip().splitlines()[-1]
-                    lap = Lap(0, None, f"its process was lost too often: {text}")
-                    judge.end((block, unit), candidate, lap, "search")
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    for chunk in _chunks(work):
+        trainable = tune.with_resources(tune.with_parameters(CandidateTrial, work=work), shares)
+        for result in fit_trials(trainable, {"candidate": chunk}, [judge], Races(work)):
+            if result.error is not None:
+                block, unit, candidate = result.config["candidate"]
+                text = str(result.error).strip().splitlines()[-1]
+                lap = Lap(0, None, f"its process was lost too often: {text}")
+                judge.end((block, unit), candidate, lap, "search")
     if judge.troubles:
         raise MachineError(next(iter(judge.troubles.values())))
 

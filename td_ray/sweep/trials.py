@@ -6,11 +6,9 @@ used, since the truth is which parts exist.
 
 from __future__ import annotations
 
-import shutil
-import uuid
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import ray
@@ -66,7 +64,7 @@ class HeadTrial(tune.Trainable):
         leases = Leases(block.passes, experiment)
         finished, failed, trouble = 0, 0, ""
         try:
-            parts = Parts(experiment.output_path)
+            parts = Parts(experiment.output_folder)
             if isinstance(block, StandInBlock):
                 finished, failed = run_stand_ins(block, share, parts, leases.open)
             else:
@@ -89,7 +87,7 @@ class Leases:
 
     def __init__(self, passes: Mapping[str, Pass], experiment: Experiment) -> None:
         self._passes = passes
-        self._store = FeatureStore(experiment.cache_path, experiment.resources.cache_size)
+        self._store = FeatureStore.of(experiment)
         node = ray.get_runtime_context().get_node_id()
         self._cache = ray.get_actor(actor_name(node))
         self._held: list[str] = []
@@ -129,14 +127,13 @@ class _Listener(tune.Callback):
 
 
 def run_trials(
-    work: Work[AnyBlock], nodes: Mapping[int, str], scratch: Path, reporter: Reporter
+    work: Work[AnyBlock], nodes: Mapping[int, str], reporter: Reporter
 ) -> list[tuple[int, str]]:
     """Run all blocks.
 
     Args:
         work: the experiment and its blocks.
         nodes: blocks whose features are on a node already, and the node's id.
-        scratch: a folder for Tune's own files; removed afterwards.
         reporter: hears about ended trials.
 
     Returns:
@@ -149,18 +146,15 @@ def run_trials(
     lost: list[tuple[int, str]] = []
     numbers = list(range(len(work.blocks)))
     shares = shares_of(work.experiment, lambda config: nodes.get(int(config["block"])))
-    try:
-        for start in range(0, len(numbers), TRIALS_PER_FIT):
-            chunk = numbers[start : start + TRIALS_PER_FIT]
-            trainable = tune.with_resources(tune.with_parameters(HeadTrial, work=work), shares)
-            results = fit_trials(trainable, {"block": chunk}, scratch, [listener])
-            lost += [
-                (int(result.config["block"]), str(result.error))
-                for result in results
-                if result.error is not None
-            ]
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    for start in range(0, len(numbers), TRIALS_PER_FIT):
+        chunk = numbers[start : start + TRIALS_PER_FIT]
+        trainable = tune.with_resources(tune.with_parameters(HeadTrial, work=work), shares)
+        results = fit_trials(trainable, {"block": chunk}, [listener])
+        lost += [
+            (int(result.config["block"]), str(result.error))
+            for result in results
+            if result.error is not None
+        ]
     if listener.troubles:
         raise MachineError(listener.troubles[0])
     return lost
@@ -169,7 +163,6 @@ def run_trials(
 def fit_trials(
     trainable: Any,
     space: Mapping[str, Sequence[Any]],
-    scratch: Path,
     callbacks: Sequence[tune.Callback],
     scheduler: TrialScheduler | None = None,
 ) -> list[Any]:
@@ -178,19 +171,19 @@ def fit_trials(
     Raises:
         KeyboardInterrupt: Tune was told to stop.
     """
-    tuner = tune.Tuner(
-        trainable,
-        param_space={name: tune.grid_search(list(values)) for name, values in space.items()},
-        tune_config=tune.TuneConfig(reuse_actors=True, scheduler=scheduler),
-        run_config=tune.RunConfig(
-            name=uuid.uuid4().hex[:8],
-            storage_path=str(scratch),
-            verbose=0,
-            callbacks=list(callbacks),
-            failure_config=tune.FailureConfig(max_failures=FAILURES_OF_PROCESSES),
-        ),
-    )
-    results = list(tuner.fit())
+    with tempfile.TemporaryDirectory(prefix="td-ray-tune-") as scratch:  # nothing in it is used
+        tuner = tune.Tuner(
+            trainable,
+            param_space={name: tune.grid_search(list(values)) for name, values in space.items()},
+            tune_config=tune.TuneConfig(reuse_actors=True, scheduler=scheduler),
+            run_config=tune.RunConfig(
+                storage_path=scratch,
+                verbose=0,
+                callbacks=list(callbacks),
+                failure_config=tune.FailureConfig(max_failures=FAILURES_OF_PROCESSES),
+            ),
+        )
+        results = list(tuner.fit())
     if any(result.error is None and not (result.metrics or {}).get("done") for result in results):
         raise KeyboardInterrupt  # Tune takes the signal, stops its trials, and returns as if done
     return results

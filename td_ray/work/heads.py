@@ -101,7 +101,7 @@ def chosen_head(unit: HeadUnit, parts: Parts) -> HeadKind:
         if used != {chosen[number]["hyperparameters"]}:
             raise WorkError(
                 f"its other heads have hyperparameters {', '.join(sorted(used))}, and the choice "
-                f"is now {chosen[number]['hyperparameters']}; remove {parts.root / 'heads' / key}"
+                f"is now {chosen[number]['hyperparameters']}; remove {parts.heads_of(key)}"
             )
     return unit.candidates[number]
 

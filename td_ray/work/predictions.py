@@ -103,7 +103,7 @@ class Reader:
                 is_codes = row["encoding"].startswith("uint")
                 encoding = row["encoding"] if is_codes else "float64"
                 return _decode(row["train_predictions"], encoding), float(row["penalty"])
-        folder = self.parts.root / "heads" / member.unit
+        folder = self.parts.heads_of(member.unit)
         raise WorkError(
             f"the heads in {folder} lack their predictions on the training split; remove that "
             "folder and run again, to have them fitted anew"
@@ -149,7 +149,7 @@ class Reader:
         self, member: Member, stored: bytes | None, needed_by: str
     ) -> NDArray[np.float32]:
         if stored is None:
-            folder = self.parts.root / "heads" / member.unit
+            folder = self.parts.heads_of(member.unit)
             raise WorkError(
                 f"measure '{needed_by}' needs probabilities, and the heads in {folder} have none; "
                 "leave out the measure or the model, or remove that folder to have them fitted anew"
@@ -158,7 +158,7 @@ class Reader:
 
     def _other_samples(self, member: Member, data: str, found: str, examples: Examples) -> str:
         """Which samples differ, as far as the tables of the last run tell."""
-        folder = self.parts.root / "heads" / member.unit
+        folder = self.parts.heads_of(member.unit)
         ids = [self._ids(data, digest) for digest in (found, examples.digest)]
         parts = [
             f"{len(some)} {what} (such as {', '.join(map(repr, some[:FEW]))})"
@@ -176,11 +176,14 @@ class Reader:
 
     def _ids(self, data: str, digest: str) -> set[str]:
         """Ids that a digest stands for; none where no table tells."""
-        file = self.parts.root.parent / "results/samples/samples.parquet"
-        if not file.is_file():
+        output, name = self.parts.output, "results/samples/samples.parquet"
+        if output.stamp(name) is None:
             return set()
         filters = [("data", "==", data), ("ids_digest", "==", digest)]
-        return set(parquet.read_table(file, columns=["id"], filters=filters)["id"].to_pylist())
+        table = parquet.read_table(
+            output.path(name), columns=["id"], filters=filters, filesystem=output.filesystem
+        )
+        return set(table["id"].to_pylist())
 
 
 def _decode(stored: bytes, encoding: str) -> NDArray[Any]:

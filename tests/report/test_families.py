@@ -93,7 +93,7 @@ def test_a_pair_that_lacks_one_task_is_blank_and_explained(tmp_path: Path) -> No
 
 def test_a_model_that_lacks_one_task_has_no_mean(results: Results, tmp_path: Path) -> None:
     for name, columns in {"heads": ["model"], "pairs": ["model_a", "model_b"]}.items():
-        path = results.output / "results" / name / f"{name}.parquet"
+        path = results.output.path(f"results/{name}/{name}.parquet")
         table = results.table(name)
         lacks = (table["task"] == "random-003") & table[columns].eq("model-5").any(axis=1)
         table[~lacks].to_parquet(path)

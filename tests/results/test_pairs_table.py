@@ -15,21 +15,24 @@ from td_ray import InputError
 from td_ray.results.pairs_table import NO_REASON, Comparison, PairsTable
 from td_ray.results.schemas import PAIRS
 from td_ray.results.writing import table_writer
+from td_ray.storage import open_folder
 from td_ray.sweep import run
 
+NAME = "results/pairs/pairs.parquet"
 BUCKET, BUCKETS = 128, 6
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pairs of 768 models as tiles leave them; the value of (a, b) is a + b / 1000."""
-    path = tmp_path_factory.mktemp("pairs") / "pairs.parquet"
-    with table_writer(path, PAIRS) as writer:
+    output = open_folder(tmp_path_factory.mktemp("pairs"))
+    with table_writer(output, NAME, PAIRS) as writer:
         for task in (None, "digit"):
             for low in range(BUCKETS):
                 for high in range(low, BUCKETS):
                     writer.append(tile(low, high, task))
-    return path
+    assert output.local is not None
+    return output.local / NAME
 
 
 def tile(low: int, high: int, task: str | None) -> pa.Table:
@@ -62,7 +65,9 @@ def tile(low: int, high: int, task: str | None) -> pa.Table:
 def test_a_comparison_is_gathered_wherever_its_rows_are(file: Path, task: str | None) -> None:
     size = BUCKET * BUCKETS
     wanted = Comparison(task, "digits", None, "td")
-    ((member, found),) = PairsTable(file).gather([wanted], range(size), ("value",))
+    ((member, found),) = PairsTable(open_folder(file.parents[2])).gather(
+        [wanted], range(size), ("value",)
+    )
     assert member == wanted
     a, b = np.triu_indices(size, 1)
     expected = np.where(a == 5, np.nan, a + b / 1000)
@@ -74,7 +79,9 @@ def test_a_comparison_is_gathered_wherever_its_rows_are(file: Path, task: str | 
 
 
 def test_one_row_reads_few_row_groups(file: Path) -> None:
-    rows = PairsTable(file).frame({"task": "digit", "measure": "td"}, number=300)
+    rows = PairsTable(open_folder(file.parents[2])).frame(
+        {"task": "digit", "measure": "td"}, number=300
+    )
     assert len(rows) == BUCKET * BUCKETS - 1
     assert ((rows["number_a"] == 300) | (rows["number_b"] == 300)).all()
     metadata = parquet.read_metadata(file)
@@ -99,10 +106,8 @@ def test_readers_see_plain_columns(file: Path) -> None:
 
 
 def test_a_file_that_could_not_be_finished_is_not_there(tmp_path: Path) -> None:
-    path = tmp_path / "pairs.parquet"
-
     def fill() -> None:
-        with table_writer(path, PAIRS) as writer:
+        with table_writer(open_folder(tmp_path), "pairs.parquet", PAIRS) as writer:
             writer.append(tile(0, 0, None))
             raise OSError("no space left on device")
 

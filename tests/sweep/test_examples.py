@@ -26,7 +26,7 @@ HELD_OUT = SAMPLES * 2 // 5
 
 
 def tile_keys(wanted: Any) -> set[str]:
-    return {tile.key for tile in plan_tiles(planned(wanted), Parts(wanted.output_path))}
+    return {tile.key for tile in plan_tiles(planned(wanted), Parts(wanted.output_folder))}
 
 
 def chosen(zoo: Path, task: str, size: int) -> Any:
@@ -170,7 +170,7 @@ def test_a_plan_counts_the_examples(zoo: Path) -> None:
     costs = []
     for examples in (24, 12):
         wanted = experiment(zoo, examples=examples)
-        costs.append(estimate(planned(wanted), Parts(wanted.output_path)).core_seconds)
+        costs.append(estimate(planned(wanted), Parts(wanted.output_folder)).core_seconds)
     assert costs[0] == 2 * costs[1]
     assert costs[1] > 0
 

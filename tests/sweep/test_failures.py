@@ -18,9 +18,10 @@ from small_zoo import (
     write_features,
 )
 
-from td_ray.errors import InputError, MachineError, PartialMatrixWarning, RunError
+from td_ray.errors import MachineError, PartialMatrixWarning, RunError
 from td_ray.plan.resolve import resolve
 from td_ray.results.parts import Parts
+from td_ray.results.sealing import sealed
 from td_ray.results.tables import open_results
 from td_ray.sweep import run
 from td_ray.sweep.progress import Quiet
@@ -81,7 +82,7 @@ def test_a_tile_that_cannot_be_compared_is_a_failure(zoo: Path) -> None:
     other = table.set_column(
         table.column_names.index("ids_digest"), "ids_digest", pa.array(["other"] * len(table))
     )
-    pa.parquet.write_table(other, part)
+    part.write_bytes(sealed(other, part.parent.name, table.schema.metadata[b"runs"].decode()))
     for pairs in (zoo / "output/parts/pairs").glob("*.parquet"):
         pairs.unlink()
     results = run(wanted, backend="inline")
@@ -172,14 +173,6 @@ def test_a_file_that_changes_under_way_is_refused(
     pd.testing.assert_frame_equal(results.pairs(), run(fresh, backend="inline").pairs())
 
 
-def test_a_folder_in_use_is_refused(zoo: Path) -> None:
-    from td_ray.files import held
-
-    with held(zoo / "output"), pytest.raises(InputError, match=r"in use by another run \(pid \d+"):
-        run(experiment(zoo), backend="inline")
-    assert run(experiment(zoo), backend="inline").failures().empty
-
-
 def test_a_unit_that_is_done_after_all_has_no_failure(zoo: Path) -> None:
     """As when a trial runs again after its process was lost."""
     from td_ray.errors import WorkError
@@ -187,7 +180,7 @@ def test_a_unit_that_is_done_after_all_has_no_failure(zoo: Path) -> None:
     from td_ray.work.heads import open_from_store, run_block
 
     wanted = experiment(zoo)
-    parts = Parts(wanted.output_path)
+    parts = Parts(wanted.output_folder)
     block = planned(wanted).blocks[0]
 
     def broken(key: str, data: Any) -> Any:
@@ -197,7 +190,7 @@ def test_a_unit_that_is_done_after_all_has_no_failure(zoo: Path) -> None:
     store = FeatureStore(wanted.cache_path, 2**30)
     opened = open_from_store(block.passes, wanted, store, Quiet().samples)
     assert run_block(block, wanted, parts, opened) == (2, 0)
-    assert not list(parts.root.glob("failures/*"))
+    assert not list((zoo / "output/parts/failures").glob("*"))
 
 
 def test_a_fit_that_fails_names_all_that_it_was(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,7 +166,7 @@ def test_no_more_samples_are_kept_than_are_compared(
     run(wanted, backend="inline")
     drawn = resolve(wanted).data["points"].drawn
     assert len(drawn) == 30
-    parts = Parts(wanted.output_path)
+    parts = Parts(wanted.output_folder)
     for unit in planned(wanted).kept:
         found = features_of_part(parts.read_features(str(unit.key)))
         own = evaluated(zoo, drawn)[unit.representation.model_name]
@@ -184,7 +184,7 @@ def test_a_part_holds_features_as_they_are(kind: str) -> None:
 def test_memory_bounds_what_is_held_and_changes_no_value(zoo: Path) -> None:
     wanted = experiment(zoo, measures=["rsa"])
     run(wanted, backend="inline")
-    parts = Parts(wanted.output_path)
+    parts = Parts(wanted.output_folder)
     (tile,) = (x for x in plan_tiles(planned(wanted), parts) if x.measure == "rsa")
     tables = []
     for memory in (1, 2**30):
@@ -271,9 +271,9 @@ def test_predictions_alone_have_no_features(zoo: Path) -> None:
 
 def test_a_plan_says_what_is_kept_and_compared(zoo: Path) -> None:
     wanted = experiment(zoo, measures=["cka"])
-    left = estimate(planned(wanted), Parts(wanted.output_path))
+    left = estimate(planned(wanted), Parts(wanted.output_folder))
     assert (left.pairs, left.pairs_finished) == (6, 0)
     assert left.kept_bytes == 4 * 48 * 1024 * 4  # widths are not known yet
     run(wanted, backend="inline")
-    left = estimate(planned(wanted), Parts(wanted.output_path))
+    left = estimate(planned(wanted), Parts(wanted.output_folder))
     assert (left.pairs, left.pairs_finished, left.kept_bytes) == (6, 6, 0)

@@ -36,7 +36,7 @@ def test_a_block_that_starts_again_repeats_no_finished_unit(zoo: Path) -> None:
     from td_ray.work.heads import open_from_store, run_block
 
     wanted = experiment(zoo)
-    parts = Parts(wanted.output_path)
+    parts = Parts(wanted.output_folder)
     store = FeatureStore(wanted.cache_path, wanted.resources.cache_size)
     block = planned(wanted).blocks[0]
     opened = open_from_store(block.passes, wanted, store, Quiet().samples)

@@ -88,7 +88,7 @@ def test_patients_stay_together_in_blocks(zoo: Path) -> None:
     wanted = experiment(zoo, data=data)
     pairs = run(wanted, backend="inline").pairs()
     plan = planned(wanted)
-    for (task, _), examples in examples_of(plan, plan_tiles(plan, Parts(wanted.output_path))):
+    for (task, _), examples in examples_of(plan, plan_tiles(plan, Parts(wanted.output_folder))):
         (found,) = (each for each in plan.problem.tasks if each.name == task)
         patients = table["patient"][found.evaluation_rows("points")].to_numpy()
         of_patient = pd.Series(examples.blocks.of_example).groupby(patients).nunique()

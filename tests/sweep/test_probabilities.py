@@ -78,7 +78,7 @@ def test_nothing_moves_without_such_a_measure(zoo: Path) -> None:
     plain = experiment(zoo, tasks=SPECIES)
     before, after = planned(plain), planned(experiment(zoo, **NEEDS))
     assert not {unit.key for unit in before.units} & {unit.key for unit in after.units}
-    assert estimate(before, Parts(zoo)).probability_bytes == 0
+    assert estimate(before, Parts(plain.output_folder)).probability_bytes == 0
     results = run(plain, backend="inline")
     assert results.predictions()["probabilities"].isna().all()
 
@@ -92,10 +92,10 @@ def test_values_of_regression_have_none(zoo: Path) -> None:
 
 def test_the_plan_counts_their_bytes(zoo: Path) -> None:
     wanted = experiment(zoo, **NEEDS)
-    counted = estimate(planned(wanted), Parts(wanted.output_path)).probability_bytes
+    counted = estimate(planned(wanted), Parts(wanted.output_folder)).probability_bytes
     results = run(wanted, backend="inline")
     assert counted == sum(len(stored) for stored in results.predictions()["probabilities"])
-    assert estimate(planned(wanted), Parts(wanted.output_path)).probability_bytes == 0
+    assert estimate(planned(wanted), Parts(wanted.output_folder)).probability_bytes == 0
 
 
 def test_ridge_on_labels_has_none(zoo: Path) -> None:

@@ -165,7 +165,7 @@ def test_only_wanted_pairs_are_fitted(zoo: Path) -> None:
 def test_a_tile_that_is_lost_is_fitted_again_alone(zoo: Path) -> None:
     wanted = experiment(zoo, tasks=[SPECIES], resources={"tile": 2}, **MIMIC)
     run(wanted, backend="inline")
-    tiles = plan_tiles(planned(wanted), Parts(wanted.output_path))
+    tiles = plan_tiles(planned(wanted), Parts(wanted.output_folder))
     lost = [tile for tile in tiles if isinstance(tile, StandInTile)][2]
     path = zoo / f"output/parts/pairs/{lost.key}.parquet"
     before = parts_of(zoo)
@@ -227,10 +227,10 @@ def test_predictions_alone_cannot_stand_in(zoo: Path) -> None:
 
 def test_a_plan_counts_the_heads_of_stand_ins(zoo: Path) -> None:
     wanted = experiment(zoo, **MIMIC)
-    left = estimate(planned(wanted), Parts(wanted.output_path))
+    left = estimate(planned(wanted), Parts(wanted.output_folder))
     assert left.stand_ins == 2 * 4 * 4
     assert (left.pairs, left.pairs_finished) == (2 * 2 * 6, 0)
     run(wanted, backend="inline")
-    left = estimate(planned(wanted), Parts(wanted.output_path))
+    left = estimate(planned(wanted), Parts(wanted.output_folder))
     assert left.stand_ins == 0
     assert (left.pairs, left.pairs_finished) == (2 * 2 * 6, 2 * 2 * 6)

@@ -56,7 +56,8 @@ def write_report(results: Results, page: Path) -> None:
         script=_file("page.js"),
     )
     with atomic(page) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # an output folder may have a name that is not UTF-8
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _file(name: str) -> str:

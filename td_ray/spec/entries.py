@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -14,6 +17,10 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+
+from td_ray.printable import is_line
+
+LONGEST_FILE_NAME = 255  # bytes, on all usual file systems
 
 Scalar = str | bool | int | float | None
 Kind = Literal["classification", "regression"]
@@ -24,7 +31,30 @@ def one_or_many(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-Name = Annotated[str, Field(min_length=1)]
+def _one_line(value: str) -> str:
+    if not is_line(value):
+        raise ValueError(
+            f"{value[:60]!r} has an end of line or a control character in it, and names have not"
+        )
+    return value
+
+
+Name = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
+
+
+def _possible(value: Path) -> Path:
+    name = max(value.parts, key=lambda part: len(os.fsencode(part)), default="")
+    if "\0" in str(value) or len(os.fsencode(name)) > LONGEST_FILE_NAME:
+        raise ValueError(f"no file system has a folder called {name[:60]!r}")
+    try:
+        str(value).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"{str(value)!r} is not UTF-8; use a folder that is") from None
+    return value
+
+
+Folder = Annotated[Path, AfterValidator(_possible)]
+"""The path of a folder that can be made."""
 
 Words = Annotated[tuple[Name, ...], BeforeValidator(one_or_many)]
 """Words; a single one may stand without brackets."""

@@ -18,7 +18,7 @@ from pydantic import (
 
 from td_ray import registry, yaml_files
 from td_ray.errors import InputError
-from td_ray.spec.entries import DataEntry, Frozen, ModelEntry, Split, Words
+from td_ray.spec.entries import DataEntry, Folder, Frozen, ModelEntry, Name, Split, Words
 from td_ray.spec.heads import HeadSpec, kinds_for
 from td_ray.spec.pairs import PairRule, Pairs
 from td_ray.spec.resources import Resources
@@ -59,7 +59,7 @@ def _heads() -> tuple[HeadSpec, ...]:
 class Experiment(Frozen):
     """All that a user asks for. Relative paths start at ``folder``, the file's own by default."""
 
-    name: str = "experiment"
+    name: Name = "experiment"
     models: Annotated[
         tuple[Annotated[SerializeAsAny[ModelEntry], _entry(registry.MODEL_SOURCES, "source")], ...],
         Field(min_length=1),
@@ -86,8 +86,8 @@ class Experiment(Frozen):
     examples: Annotated[int, Field(ge=2)] | None = None
     measures: Annotated[Words, Field(min_length=1)] = ("td",)
     resources: Resources = Resources()
-    output: Path = Path("output")
-    folder: Path = Field(default_factory=Path.cwd)
+    output: Folder = Path("output")
+    folder: Folder = Field(default_factory=Path.cwd)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Self:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import ByteSize, Field
 
-from td_ray.spec.entries import Frozen
+from td_ray.spec.entries import Folder, Frozen
 
 
 class Resources(Frozen):
@@ -24,6 +23,6 @@ class Resources(Frozen):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     memory: ByteSize | None = None
-    cache: Path | None = None
+    cache: Folder | None = None
     cache_size: ByteSize = ByteSize(50 * 2**30)
     tile: Annotated[int, Field(ge=1)] | None = None

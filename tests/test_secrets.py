@@ -24,6 +24,7 @@ pytestmark = pytest.mark.ray
 TOKEN = "c0ffee" * 10 + "feed"
 PASSWORD = "hunter2hunter2"
 SECRETS = (TOKEN, PASSWORD)
+OUTPUT = "[red] a=b %41?#&"  # Tune keeps its files there, and takes what looks like an address
 
 
 @dataclass
@@ -48,7 +49,7 @@ def seen() -> Iterator[Seen]:
     """A run with secrets in its environment, in folders of its own."""
     folder = Path(tempfile.mkdtemp(prefix="td-", dir="/tmp"))  # Ray's socket paths must stay short
     write_zoo(folder)
-    (folder / "experiment.yaml").write_text(yaml_files.write(content(seeds=1)))
+    (folder / "experiment.yaml").write_text(yaml_files.write(content(seeds=1, output=OUTPUT)))
     environment = {
         **os.environ,
         "RAY_AUTH_TOKEN": TOKEN,
@@ -56,7 +57,9 @@ def seen() -> Iterator[Seen]:
         "TD_RAY_CACHE": str(folder / "cache"),
         "HF_TOKEN": PASSWORD,
         "HF_ENDPOINT": f"https://somebody:{PASSWORD}@mirror.invalid",
+        "AWS_ACCESS_KEY_ID": PASSWORD,
         "AWS_SECRET_ACCESS_KEY": PASSWORD,
+        "AWS_SESSION_TOKEN": PASSWORD,
     }
     environment.pop("RAY_ADDRESS", None)
     found = Seen(folder)
@@ -83,7 +86,7 @@ def seen() -> Iterator[Seen]:
     hub = {"source": "huggingface", "model": "a/b", "revision": "0" * 40}
     other = yaml_files.write(content(models=[hub], output="other"))
     (folder / "hub.yaml").write_text(other)
-    for arguments in (["report", "output"], ["prefetch", "hub.yaml", "--check"]):
+    for arguments in (["report", OUTPUT], ["prefetch", "hub.yaml", "--check"]):
         with start(*arguments) as process:
             found.streams += process.communicate()[0]
     yield found

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from td_ray.files import atomic
+from td_ray.files import atomic, reading
 from td_ray.report.comparisons import comparisons
 from td_ray.report.heads import heads_table
 from td_ray.report.markup import Html, join, table, tag
@@ -31,7 +31,7 @@ def write_report(results: Results, page: Path) -> None:
     """
     from plotly.offline import get_plotlyjs
 
-    manifest = json.loads((results.output / "manifest.json").read_text(encoding="utf-8"))
+    manifest = _manifest(results.output / "manifest.json")
     rows, sections = [], []
     for comparison in comparisons(results):
         rows.append(overview_row(comparison))
@@ -58,6 +58,12 @@ def write_report(results: Results, page: Path) -> None:
     with atomic(page) as temporary:
         # an output folder may have a name that is not UTF-8
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    with reading(path, "report"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {"experiment": content["experiment"], "machine": dict(content["machine"])}
 
 
 def _file(name: str) -> str:
@@ -136,7 +142,7 @@ def _origin(manifest: dict[str, Any], results: Results) -> Html:
     if experiment.is_file():
         text = experiment.read_text(encoding="utf-8")
         parts.append(tag("details", tag("summary", "experiment.yaml"), tag("pre", text)))
-    machine = manifest.get("machine", {})
+    machine = manifest["machine"]
     if machine:
         versions = ", ".join(f"{name} {machine[name]}" for name in sorted(machine))
         parts.append(tag("p", f"Made with {versions}.", class_="facts"))

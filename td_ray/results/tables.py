@@ -14,6 +14,7 @@ import pandas as pd
 from pyarrow import parquet
 
 from td_ray.errors import InputError
+from td_ray.files import reading
 from td_ray.measures import fits_stand_ins
 from td_ray.registry import closest
 from td_ray.results.failures import grouped_failures
@@ -53,7 +54,8 @@ class Results:
             raise InputError(f"no table is called '{name}': {closest(name, TABLES)}")
         if name not in self._read:
             file = self.output / "results" / name / f"{name}.parquet"
-            self._read[name] = parquet.read_table(file).to_pandas()
+            with reading(file, "results"):
+                self._read[name] = parquet.read_table(file).to_pandas()
         return self._read[name].copy()
 
     def models(self) -> pd.DataFrame:

@@ -48,8 +48,11 @@ options=(--head --block --node-ip-address=127.0.0.1 --port="$PORT" --temp-dir="$
 env -u RAY_ADDRESS setsid ray start "${options[@]}" > "$FOLDER/log" 2>&1 < /dev/null &
 echo $! > "$FOLDER/pid"
 
+# The dashboard comes up some seconds after the rest.
+answers() { (: < "/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 for _ in $(seq 60); do
-    if ray health-check --address "127.0.0.1:$PORT" > /dev/null 2>&1; then
+    if answers "$DASHBOARD_PORT" &&
+        ray health-check --address "127.0.0.1:$PORT" > /dev/null 2>&1; then
         echo "a Ray head listens on 127.0.0.1:$PORT" >&2
         cat "$FOLDER/environment"
         exit 0

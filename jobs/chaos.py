@@ -245,7 +245,11 @@ def wait(run: subprocess.Popen[bytes], seconds: float) -> bool:
 
 
 def disturb(
-    folder: Path, machine: Machine, kinds: Sequence[str], draw: random.Random, say: Callable[[str], None]
+    folder: Path,
+    machine: Machine,
+    kinds: Sequence[str],
+    draw: random.Random,
+    say: Callable[[str], None],
 ) -> Outcome:
     """Run sweeps, and kill a process of each kind in turn, until all were killed."""
     outcome, waiting, number = Outcome(), list(kinds), 0
@@ -301,9 +305,7 @@ def own_token() -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def chaos(
-    folder: Path, rounds: int, seed: int, models: int, say: Callable[[str], None]
-) -> Outcome:
+def chaos(folder: Path, rounds: int, seed: int, models: int, say: Callable[[str], None]) -> Outcome:
     """Write the zoo, run it undisturbed in one process, then disturb it on a cluster."""
     draw = random.Random(seed)
     write_zoo(folder, models)
@@ -334,7 +336,9 @@ def table(outcome: Outcome) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--models", type=int, default=24)

@@ -76,7 +76,7 @@ def require_file(path: Path, what: str) -> Path:
 
 
 @contextmanager
-def reading(path: Path, what: str = "") -> Iterator[None]:
+def reading(path: Path | str, what: str = "") -> Iterator[None]:
     """Turn whatever the reader of a damaged or hostile file raises into one line.
 
     Raises:

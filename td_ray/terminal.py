@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from td_ray.errors import InputError
+from td_ray.printable import printable
 
 # A table that is cut to the terminal's width loses the names of its rows first.
 WIDER_THAN_ANY = 100_000
@@ -21,22 +22,27 @@ HALVES = "between heads of one network, fitted on two halves of the training spl
 STAND_IN = "how well a network stands in for itself"
 
 
+def _console(**options: Any) -> Console:
+    """A console that takes text as it is: ``[red]`` and ``:smile:`` are what they say."""
+    return Console(highlight=False, markup=False, emoji=False, **options)
+
+
 def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print mappings as a table; a key that a row lacks is left empty."""
     table = Table(box=None, pad_edge=False)
     keys = list(dict.fromkeys(key for row in rows for key in row))
     for key in keys:
-        table.add_column(key, overflow="fold")
+        table.add_column(printable(key), overflow="fold")
     for row in rows:
         table.add_row(*(_cell(row.get(key, "")) for key in keys))
-    Console(highlight=False).print(table)
+    _console().print(table)
 
 
 def print_benchmarks(
     machine: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], notes: Sequence[str]
 ) -> None:
     """Print the rows of benchmarks, a table each, and the notes below them."""
-    console = Console(highlight=False)
+    console = _console()
     console.print(", ".join(f"{key} {_cell(value)}" for key, value in machine.items()))
     for name in dict.fromkeys(row["benchmark"] for row in rows):
         own = [row for row in rows if row["benchmark"] == name]
@@ -148,8 +154,8 @@ def print_plan(plan: Mapping[str, Any]) -> None:
     }
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, text in lines.items():
-        table.add_row(name, str(text))
-    Console(highlight=False).print(table)
+        table.add_row(name, printable(text))
+    _console().print(table)
 
 
 def _pairs(plan: Mapping[str, Any]) -> str:
@@ -223,14 +229,14 @@ def matrix_text(frame: pd.DataFrame, title: str, value: str, floor: str = HALVES
     floors = [] if frame["floor"].isna().all() else ["floor"]
     frame = frame[[*floors, *(name for name in frame.columns if name != "floor")]]
     for name in frame.columns:
-        table.add_column(str(name), justify="right", no_wrap=True)
+        table.add_column(printable(name), justify="right", no_wrap=True)
     for label, row in frame.iterrows():
-        table.add_row(str(label), *(_number(number) for number in row))
+        table.add_row(printable(label), *(_number(number) for number in row))
     notes = [f"floor: {_about_floors(floor, value)}"] if floors else []
     notes += [f"{missing} pairs have no value (-)"] if missing else []
     text = io.StringIO()
-    console = Console(file=text, width=WIDER_THAN_ANY, highlight=False)
-    console.print(title)
+    console = _console(file=text, width=WIDER_THAN_ANY)
+    console.print(printable(title))
     console.print(table)
     if notes:
         console.print("; ".join(notes), style="dim")
@@ -254,10 +260,11 @@ def nearest_text(found: pd.DataFrame, title: str) -> str:
     for name in ("model", "layer", *numbers):
         table.add_column(name, justify="right" if name in numbers else "left", no_wrap=True)
     for row in found.to_dict("records"):
-        table.add_row(row["model"], row["layer"], *(_number(row[name]) for name in numbers))
+        names = (printable(row["model"]), printable(row["layer"]))
+        table.add_row(*names, *(_number(row[name]) for name in numbers))
     text = io.StringIO()
-    console = Console(file=text, width=WIDER_THAN_ANY, highlight=False)
-    console.print(title)
+    console = _console(file=text, width=WIDER_THAN_ANY)
+    console.print(printable(title))
     console.print(table)
     if found.attrs["floor"] is not None:
         console.print(f"its own noise floor: {_number(found.attrs['floor'])}")
@@ -299,7 +306,7 @@ def failure_lines(failures: Sequence[Mapping[Any, Any]], most: int | None = None
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else printable(value)
 
 
 def _number(number: float) -> str:
@@ -314,8 +321,8 @@ def prepare_file(output: Path) -> None:
 
 
 def write_text(text: str, output: Path | None) -> None:
-    """Write text into a file, or print it."""
+    """Write text into a file as it is, or print it."""
     if output is None:
-        typer.echo(text.rstrip("\n"))
+        typer.echo("\n".join(map(printable, text.rstrip("\n").split("\n"))))
     else:
         output.write_text(text, encoding="utf-8")

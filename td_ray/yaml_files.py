@@ -10,6 +10,7 @@ import yaml
 
 from td_ray.errors import InputError
 from td_ray.files import require_file
+from td_ray.printable import is_line
 
 
 class _Loader(yaml.SafeLoader):
@@ -32,10 +33,23 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     return loader.construct_mapping(node, deep=True)
 
 
+def _read_text(loader: _Loader, node: yaml.ScalarNode) -> str:
+    text = str(loader.construct_scalar(node))
+    text.encode("utf-8")  # refuses halves of characters, which YAML can spell and no file can hold
+    return text
+
+
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    style = None if is_line(text) else '"'  # in other styles, PyYAML folds what it does not escape
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
 _MERGE = ("tag:yaml.org,2002:merge", "<<")
 _FLOAT = re.compile(r"^[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
 
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_Loader.add_constructor("tag:yaml.org,2002:str", _read_text)
+_Dumper.add_representer(str, _text)
 for _class in (_Loader, _Dumper):
     _class.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+.0123456789"))
 

@@ -48,7 +48,7 @@ def zoo(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def ray_session(cache_folder: Path, credentials: None) -> Iterator[None]:
     """One Ray for all tests that need it, started by the code that users start it with."""
-    from td_ray.sweep.cluster import connected
+    from td_ray.sweep.connection import connected
 
     with connected(None):
         yield

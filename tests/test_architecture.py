@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "td_ray"
 # Ground floor first. A room imports itself and the rooms before it.
 ROOMS = [
     "errors",
+    "printable",
     "registry",
     "files",
     "storage",
@@ -97,6 +98,68 @@ def test_heavy_libraries_stay_in_their_rooms(path: Path) -> None:
 def test_modules_are_short() -> None:
     long = {str(path): lines for path in modules() if (lines := path.read_text().count("\n")) > 400}
     assert not long
+
+
+CODE_FROM_FILES = {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "runpy"}
+RUNS_TEXT = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "pd.read_pickle"}
+RUNS_FILES = {"torch.hub.load", "torch.jit.load", "torch.export.load"}
+SAID_WHERE_CALLED = {
+    "torch.load": ("weights_only", "True"),
+    "np.load": ("allow_pickle", "False"),
+    "np.lib.format.read_array": ("allow_pickle", "False"),
+    "NpzFile": ("allow_pickle", "False"),
+    "yaml.load": ("Loader", "_Loader"),  # a SafeLoader
+}
+FALSE_WHEREVER_SAID = ("allow_pickle", "trust_remote_code", "shell")
+MAY_PICKLE = {"testing/data_sources.py"}  # what it has just written itself, to see that it travels
+
+
+def dangers(path: Path) -> list[str]:
+    """What could run code that comes with a file."""
+    found = [name for name in imports(path) if name.split(".")[0] in CODE_FROM_FILES]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+        name, value = SAID_WHERE_CALLED.get(called, ("", None))
+        is_loose = given.get(name) != value
+        is_loose |= any(given.get(each, "False") != "False" for each in FALSE_WHEREVER_SAID)
+        is_unsafe = called in RUNS_TEXT | RUNS_FILES
+        if is_unsafe or is_loose or called.startswith(("yaml.unsafe", "yaml.full")):
+            found.append(ast.unparse(node))
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_are_data(path: Path) -> None:
+    if str(path.relative_to(PACKAGE)) not in MAY_PICKLE:
+        assert dangers(path) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "from joblib import load",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "np.load(path)",
+        "np.load(path, allow_pickle=True)",
+        "yaml.load(text, Loader=yaml.Loader)",
+        "yaml.unsafe_load(text)",
+        "pd.read_pickle(path)",
+        "eval(text)",
+        "exec(text)",
+        "subprocess.run(text, shell=True)",
+        "os.system(text)",
+        "AutoModel.from_pretrained(name, trust_remote_code=True)",
+        "torch.hub.load(name)",
+    ],
+)
+def test_what_runs_code_is_noticed(line: str, tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text(line)
+    assert dangers(tmp_path / "module.py")
 
 
 @pytest.mark.parametrize(

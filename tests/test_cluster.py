@@ -30,7 +30,7 @@ SCRIPT = """
 import ray
 from ray.cluster_utils import Cluster
 from td_ray import Experiment, run
-from td_ray.sweep.cluster import connected
+from td_ray.sweep.connection import connected
 
 cluster = Cluster()
 cluster.add_node(num_cpus=1, num_gpus=1, include_dashboard=False)

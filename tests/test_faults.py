@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from small_zoo import content, experiment, write_zoo
+from sockets import descendants
 
 from td_ray import yaml_files
 from td_ray.sweep import run
@@ -124,23 +125,6 @@ def kill_a_worker(driver: int, name: str) -> bool:
             os.kill(pid, signal.SIGKILL)
             return True
     return False
-
-
-def descendants(root: int) -> list[int]:
-    parents = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        parents[int(status.parent.name)] = int(fields[1])
-    found, frontier = [], [root]
-    while frontier:
-        parent = frontier.pop()
-        children = [pid for pid, its in parents.items() if its == parent]
-        found += children
-        frontier += children
-    return found
 
 
 def test_an_interrupt_ends_the_run_and_says_how_to_go_on(zoo: Path) -> None:

@@ -19,10 +19,7 @@ MODEL = {"source": "features", "path": "features/*.npy"}
 DATA = {"name": "flowers", "source": "table", "path": "labels.csv"}
 TASK = {"name": "species", "data": "flowers", "target": "species"}
 
-# PyYAML does not escape some line breaks that it folds when it reads them
-WORDS = st.text(
-    st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=8
-)
+WORDS = st.text(st.characters(codec="utf-8"), max_size=8)
 
 
 def parse(**changes: Any) -> Experiment:
@@ -170,6 +167,35 @@ def test_wrong_values_name_their_place(changes: dict[str, Any], words: list[str]
     message = refused(**changes)
     for word in words:
         assert word in message
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\0", "\x1b[31m", "a\x85b", "a\u2028b", "a\udc80b", ""])
+@pytest.mark.parametrize("place", ["name", "data.0.name", "tasks.0.name", "heads.0.name"])
+def test_names_are_lines(place: str, name: str) -> None:
+    changes: dict[str, Any] = {
+        "name": {"name": name},
+        "data.0.name": {"data": [{**DATA, "name": name}]},
+        "tasks.0.name": {"tasks": [{**TASK, "name": name}]},
+        "heads.0.name": {"heads": [{"kind": "logistic", "name": name}]},
+    }
+    message = refused(**changes[place])
+    assert message.startswith(f"{place}: ")
+    assert message.isprintable()
+
+
+@pytest.mark.parametrize("folder", ["a\0b", "a\udc80b", "x" * 300, "a/" + "ü" * 128 + "/b"])
+@pytest.mark.parametrize("place", ["output", "folder", "resources.cache"])
+def test_folders_that_cannot_be(place: str, folder: str) -> None:
+    changes = {"resources": {"cache": folder}} if "." in place else {place: folder}
+    message = refused(**changes)
+    assert message.startswith(f"{place}: ")
+    assert message.isprintable()
+
+
+@pytest.mark.parametrize("output", ["x" * 255, "[red]", "a=b", "a?b#c", "%41", "~", "-rf", "</p>"])
+def test_folders_that_can_be(output: str, tmp_path: Path) -> None:
+    experiment = parse(output=output, folder=str(tmp_path))
+    assert again(experiment, tmp_path).output_path == tmp_path / output
 
 
 def test_further_errors_are_counted() -> None:

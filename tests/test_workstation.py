@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from sockets import listening
 
 from td_ray.results.tables import Results, open_results
 
@@ -124,6 +125,14 @@ def test_nobody_without_the_token_gets_in(head: dict[str, str], tmp_path: Path) 
     assert "token" in ran.stderr.splitlines()[-1]
     time.sleep(1)
     assert not marker.exists()
+
+
+def test_it_listens_on_loopback_alone(head: dict[str, str]) -> None:
+    leader = (Path(head["FOLDER"]) / "pid").read_text().strip()
+    ps = subprocess.run(["ps", "-o", "pid=", "--sid", leader], stdout=subprocess.PIPE, text=True)
+    sockets = listening(map(int, ps.stdout.split()))
+    assert len(sockets) > 5
+    assert all(address.is_loopback for address in sockets)
 
 
 def test_the_token_is_kept_from_others(head: dict[str, str]) -> None:

@@ -69,6 +69,8 @@ def test_merge_keys_are_no_duplicates(tmp_path: Path) -> None:
         b"\xff\xfe\x00",
         b"\x00",
         "a: " + "9" * 5000,
+        r'a: "\uDC80"',
+        r'"\uDC80": 1',
     ],
 )
 def test_what_is_no_mapping_is_refused_in_one_line(tmp_path: Path, text: str | bytes) -> None:
@@ -86,7 +88,25 @@ def test_no_file(tmp_path: Path, name: str) -> None:
         yaml_files.read(tmp_path / name)
 
 
-@pytest.mark.parametrize("text", ["1e-3", "yes", "no", "1:30", "007", "~", "", " x", "é", ".5e3"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("1e-3", "yes", "no", "1:30", "007", "~", "", " x", "é", ".5e3"),
+        *(
+            "a\nb",
+            "a\r\n",
+            "\0",
+            "\x85",
+            "a\u2028 b",
+            "\ufeff",
+            "\x1b[0m",
+            "#",
+            "a: b",
+            "!!x",
+            "&a",
+        ),
+    ],
+)
 def test_what_is_written_reads_back(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, yaml_files.write({"a": text, text: 1})) == {"a": text, text: 1}
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Start a Ray head on this machine. The dashboard and the jobs API listen on loopback alone; Ray's
-# own ports listen on all interfaces, and answer nobody without the token.
+# Start a Ray head on this machine. All its ports listen on loopback alone, and answer nobody without
+# the token.
 #
 #   eval "$(clusters/workstation/start.sh)"     # address and token, for this shell
 #   td-ray run experiment.yaml
@@ -29,10 +29,12 @@ if [ -f "$FOLDER/pid" ] && kill -0 "$(cat "$FOLDER/pid")" 2>/dev/null; then
 fi
 
 [ -s "$FOLDER/token" ] || od -An -N32 -tx1 /dev/urandom | tr -d ' \n' > "$FOLDER/token"
+# The last variable is what has Ray stay on loopback, as it does on macOS and Windows by itself.
 cat > "$FOLDER/environment" <<ENVIRONMENT
 export RAY_ADDRESS=127.0.0.1:$PORT
 export RAY_AUTH_MODE=token
 export RAY_AUTH_TOKEN_PATH=$FOLDER/token
+export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0
 ENVIRONMENT
 # shellcheck disable=SC1091
 . "$FOLDER/environment"
@@ -46,8 +48,11 @@ options=(--head --block --node-ip-address=127.0.0.1 --port="$PORT" --temp-dir="$
 env -u RAY_ADDRESS setsid ray start "${options[@]}" > "$FOLDER/log" 2>&1 < /dev/null &
 echo $! > "$FOLDER/pid"
 
+# The dashboard comes up some seconds after the rest.
+answers() { (: < "/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 for _ in $(seq 60); do
-    if ray health-check --address "127.0.0.1:$PORT" > /dev/null 2>&1; then
+    if answers "$DASHBOARD_PORT" &&
+        ray health-check --address "127.0.0.1:$PORT" > /dev/null 2>&1; then
         echo "a Ray head listens on 127.0.0.1:$PORT" >&2
         cat "$FOLDER/environment"
         exit 0

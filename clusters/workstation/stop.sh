@@ -21,7 +21,8 @@ for signal in TERM KILL; do
         if [ -z "$(living)" ]; then
             rm -f "$FOLDER/pid"
             echo "stopped" >&2
-            echo "unset RAY_ADDRESS RAY_AUTH_MODE RAY_AUTH_TOKEN_PATH"
+            echo "unset RAY_ADDRESS RAY_AUTH_MODE RAY_AUTH_TOKEN_PATH" \
+                RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER
             exit 0
         fi
         sleep 0.25

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from td_ray.printable import printable
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -36,3 +38,8 @@ BackendOption = Annotated[
 Address = Annotated[
     str | None, typer.Option(help="A Ray cluster; by default RAY_ADDRESS, or one for this run.")
 ]
+
+
+def say(text: object, err: bool = False) -> None:
+    """Print one line, whatever names are in it."""
+    typer.echo(printable(text), err=err)

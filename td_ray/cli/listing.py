@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from td_ray.cli.app import ExperimentPath, Json, Overrides, app
+from td_ray.cli.app import ExperimentPath, Json, Overrides, app, say
 from td_ray.errors import RunError
+from td_ray.needs.needed import without_credentials
 from td_ray.spec import Experiment, default_cache
 
 
@@ -52,15 +53,15 @@ def prefetch(
     missing = [each for each in needed if not each.is_there]
     for each in missing:
         if check:
-            typer.echo(each.remedy)
+            say(each.remedy)
         else:
-            typer.echo(f"{each.what}: {each.address}", err=True)
+            say(f"{each.what}: {without_credentials(each.address)}", err=True)
             each.fetch()
     there = [each for each in needed if not check or each not in missing]
     damages = [damage for each in there if (damage := each.damage())]
     if damages:
         raise RunError(damages[0])
-    typer.echo(f"{len(needed) - len(missing)} of {len(needed)} were there already")
+    say(f"{len(needed) - len(missing)} of {len(needed)} were there already")
     if check and missing:
         raise typer.Exit(1)
 
@@ -84,7 +85,7 @@ def cache(
     total = sum(entry.bytes for entry in entries) / 2**20
     print_rows(listing.arrays(entries))
     verb = "removed" if clear else "in"
-    typer.echo(f"{len(entries)} arrays, {total:.1f} MiB {verb} {root}")
+    say(f"{len(entries)} arrays, {total:.1f} MiB {verb} {root}")
 
 
 @app.command()
@@ -99,10 +100,10 @@ def bench(
     from td_ray.bench import run_benchmarks
     from td_ray.terminal import print_benchmarks
 
-    found = run_benchmarks(name, features, quick, minutes, partial(typer.echo, err=True))
+    found = run_benchmarks(name, features, quick, minutes, partial(say, err=True))
     if as_json:
         typer.echo("\n".join(found.notes), err=True)
-        typer.echo(json.dumps({"machine": found.machine, "rows": found.rows}))
+        say(json.dumps({"machine": found.machine, "rows": found.rows}))
     else:
         print_benchmarks(found.machine, found.rows, found.notes)
 

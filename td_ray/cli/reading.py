@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from td_ray.cli.app import ExperimentPath, Json, Overrides, app
+from td_ray.cli.app import ExperimentPath, Json, Overrides, app, say
 from td_ray.errors import InputError, PartialMatrixWarning
 from td_ray.spec import Experiment
 from td_ray.storage import is_url
@@ -94,7 +94,7 @@ def nearest(
     found = nearest(loaded, model, task, measure, head=head, data=data, k=k)
     if as_json:
         rows = json.loads(found.to_json(orient="records", double_precision=15))
-        typer.echo(json.dumps({**found.attrs, "nearest": rows}))
+        say(json.dumps({**found.attrs, "nearest": rows}))
     else:
         typer.echo(nearest_text(found, f"nearest to {model} by {measure} of task '{task}'"))
 
@@ -111,7 +111,7 @@ def report(
     results = _results(experiment)
     if output is not None:
         prepare_file(output)
-    typer.echo(f"wrote {write_report(results, output)}")
+    say(f"wrote {write_report(results, output)}")
 
 
 def _results(experiment: str) -> Results:

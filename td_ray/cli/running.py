@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from td_ray.cli.app import Address, BackendName, BackendOption, ExperimentPath, Json, Overrides, app
+from td_ray.cli.app import (
+    Address,
+    BackendName,
+    BackendOption,
+    ExperimentPath,
+    Json,
+    Overrides,
+    app,
+    say,
+)
 from td_ray.errors import InputError
 from td_ray.spec import Experiment
 
@@ -29,7 +38,7 @@ def init(
     template = (Path(__file__).parents[1] / "template.yaml").read_text(encoding="utf-8")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(template, encoding="utf-8")
-    typer.echo(f"wrote {path}; next: td-ray plan {path}")
+    say(f"wrote {path}; next: td-ray plan {path}")
 
 
 @app.command()
@@ -43,7 +52,7 @@ def plan(experiment: ExperimentPath, overrides: Overrides = None, as_json: Json 
     loaded = Experiment.load(experiment, overrides or [])
     content = describe(loaded, plan_as_known(resolve(loaded)), Parts(loaded.output_folder))
     if as_json:
-        typer.echo(json.dumps(content))
+        say(json.dumps(content))
         return
     from td_ray.terminal import print_plan
 
@@ -72,7 +81,7 @@ def run(
             retry_failed=retry_failed,
             reporter=reporter,
         )
-    typer.echo(f"results in {loaded.output_folder}", err=True)
+    say(f"results in {loaded.output_folder}", err=True)
     _end(results)
 
 
@@ -95,12 +104,12 @@ def status(experiment: ExperimentPath, overrides: Overrides = None, as_json: Jso
     failures = failure_rows(made, tiles, parts)
     counts = count_states(made, tiles, parts)
     if as_json:
-        typer.echo(json.dumps({**counts, "failures": failures}))
+        say(json.dumps({**counts, "failures": failures}))
         return
-    typer.echo(", ".join(f"{number:,} {state}" for state, number in counts.items() if number))
+    say(", ".join(f"{number:,} {state}" for state, number in counts.items() if number))
     families = {task.name: task.family for task in made.problem.tasks if task.family}
     for line in failure_lines(grouped_failures(failures, families)):
-        typer.echo(line)
+        say(line)
 
 
 @app.command()
@@ -118,14 +127,19 @@ def demo(
     with _progress() as reporter:
         results = run_demo(output, backend=backend.value, address=address, reporter=reporter)
     for strategy in STRATEGIES.values():
-        typer.echo(f"{strategy.name}: {strategy.description}")
+        say(f"{strategy.name}: {strategy.description}")
     typer.echo()
     for task in results.tasks()["task"]:
         frame = results.matrix(task).group_means("strategy")
         typer.echo(matrix_text(frame, f"td of task '{task}' by training strategy", "value"))
     page = output / "report.html"
     write_report(results, page)
-    typer.echo(f"page: {page}\nresults: {results.output}\nexperiment: {output}/experiment.yaml")
+    for line in (
+        f"page: {page}",
+        f"results: {results.output}",
+        f"experiment: {output}/experiment.yaml",
+    ):
+        say(line)
     _end(results)
 
 
@@ -138,7 +152,7 @@ def _progress() -> Iterator[Reporter]:
         with on_stderr() as reporter:
             yield reporter
     except KeyboardInterrupt:
-        typer.echo("td-ray: interrupted; the same command goes on from here", err=True)
+        say("td-ray: interrupted; the same command goes on from here", err=True)
         raise typer.Exit(130) from None
 
 
@@ -148,6 +162,6 @@ def _end(results: Results) -> None:
 
     failures = failure_lines(results.grouped_failures(), most=10)
     for line in [*warning_lines(results.heads(), results.searches()), *failures]:
-        typer.echo(line, err=True)
+        say(line, err=True)
     if failures:
         raise typer.Exit(3)

@@ -63,7 +63,7 @@ def run_demo(
     if backend == "inline":
         _train_inline(folder, reporter)
         return run(load(folder), backend=backend, reporter=reporter)
-    from td_ray.sweep.cluster import connected
+    from td_ray.sweep.connection import connected
 
     reporter.say("connecting to Ray")
     with connected(address):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from td_ray.errors import RunError
 from td_ray.files import one_line
+
+_CREDENTIALS = re.compile(r"(\w://)[^\s/@]+@")
 
 
 @dataclass(frozen=True)
@@ -48,14 +51,25 @@ class Needed(ABC):
     @property
     def remedy(self) -> str:
         """What to do about a thing that is not there."""
-        return (
+        return without_credentials(
             f"{self.what}: {self.lack()}; 'td-ray prefetch' fetches it from {self.address}, or "
             "place it there by hand"
         )
 
     def failure(self, error: BaseException, by_hand: str) -> RunError:
         """Return why it could not be had, and what may be placed where by hand."""
+        reason = one_line(error, 250)
         return RunError(
-            f"{self.what} could not be had from {self.address}: {one_line(error, 250)}; try again "
-            f"with a connection, or place {by_hand}"
+            without_credentials(
+                f"{self.what} could not be had from {self.address}: {reason}; try again with a "
+                f"connection, or place {by_hand}"
+            )
         )
+
+
+def without_credentials(text: str) -> str:
+    """A text whose addresses have lost what stands before an ``@``: a mirror's user and password.
+
+    Errors are kept in tables and pages that others read.
+    """
+    return _CREDENTIALS.sub(r"\1", text)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from td_ray.files import atomic
+from td_ray.files import atomic, reading
 from td_ray.report.comparisons import comparisons
 from td_ray.report.heads import heads_table
 from td_ray.report.markup import Html, join, table, tag
@@ -19,6 +19,7 @@ from td_ray.report.sections import overview, overview_row, section
 from td_ray.results.manifest import MANIFEST
 from td_ray.results.tables import Results
 from td_ray.spec.experiment import EXPERIMENT
+from td_ray.storage import Folder
 
 PAGE = "report.html"
 MOST_FAILURES = 200
@@ -36,7 +37,8 @@ def write_report(results: Results, page: Path | None = None) -> str:
     Returns:
         Where it is.
     """
-    text = _page(results).encode()
+    # an output folder may have a name that is not UTF-8
+    text = _page(results).encode(errors="backslashreplace")
     if page is None:
         results.output.write(PAGE, text)
         return results.output.shown(PAGE)
@@ -48,7 +50,7 @@ def write_report(results: Results, page: Path | None = None) -> str:
 def _page(results: Results) -> str:
     from plotly.offline import get_plotlyjs
 
-    manifest = json.loads(results.output.read(MANIFEST))
+    manifest = _manifest(results.output)
     rows, sections = [], []
     for comparison in comparisons(results):
         rows.append(overview_row(comparison))
@@ -72,6 +74,12 @@ def _page(results: Results) -> str:
         plotly=get_plotlyjs(),
         script=_file("page.js"),
     )
+
+
+def _manifest(output: Folder) -> dict[str, Any]:
+    with reading(output.shown(MANIFEST), "report"):
+        content = json.loads(output.read(MANIFEST))
+        return {"experiment": content["experiment"], "machine": dict(content["machine"])}
 
 
 def _file(name: str) -> str:
@@ -148,7 +156,7 @@ def _origin(manifest: dict[str, Any], results: Results) -> Html:
     ]
     experiment = results.output.read(EXPERIMENT).decode()
     parts.append(tag("details", tag("summary", "experiment.yaml"), tag("pre", experiment)))
-    machine = manifest.get("machine", {})
+    machine = manifest["machine"]
     if machine:
         versions = ", ".join(f"{name} {machine[name]}" for name in sorted(machine))
         parts.append(tag("p", f"Made with {versions}.", class_="facts"))

@@ -13,6 +13,7 @@ import pandas as pd
 from pyarrow import parquet
 
 from td_ray.errors import InputError
+from td_ray.files import reading
 from td_ray.measures import fits_stand_ins
 from td_ray.registry import closest
 from td_ray.results.failures import grouped_failures
@@ -60,9 +61,10 @@ class Results:
             raise InputError(f"no table is called '{name}': {closest(name, TABLES)}")
         if name not in self._read:
             path, filesystem = self.output.path(_file(name)), self.output.filesystem
-            self._read[name] = parquet.read_table(
-                path, filesystem=filesystem, partitioning=None
-            ).to_pandas()
+            with reading(self.output.shown(_file(name)), "results"):
+                self._read[name] = parquet.read_table(
+                    path, filesystem=filesystem, partitioning=None
+                ).to_pandas()
         return self._read[name].copy()
 
     def models(self) -> pd.DataFrame:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -15,6 +17,11 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+
+from td_ray.printable import is_line
+from td_ray.storage import is_url
+
+LONGEST_FILE_NAME = 255  # bytes, on all usual file systems
 
 Scalar = str | bool | int | float | None
 Kind = Literal["classification", "regression"]
@@ -25,12 +32,46 @@ def one_or_many(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-Name = Annotated[str, Field(min_length=1)]
+def _one_line(value: str) -> str:
+    if not is_line(value):
+        raise ValueError(
+            f"{value[:60]!r} has an end of line or a control character in it, and names have not"
+        )
+    return value
 
 
-def place(value: Any) -> Any:
+Name = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
+
+
+def _possible(value: Path) -> Path:
+    name = max(value.parts, key=lambda part: len(os.fsencode(part)), default="")
+    if "\0" in str(value) or len(os.fsencode(name)) > LONGEST_FILE_NAME:
+        raise ValueError(f"no file system has a folder called {name[:60]!r}")
+    try:
+        str(value).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"{str(value)!r} is not UTF-8; use a folder that is") from None
+    return value
+
+
+def _as_text(value: Any) -> Any:
     """A path of Python stands for its text."""
     return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def _possible_place(value: str) -> str:
+    if not is_url(value):
+        _possible(Path(value))
+    elif not is_line(value):
+        raise ValueError(f"{value[:60]!r} has a control character in it, and addresses have not")
+    return value
+
+
+FolderPath = Annotated[Path, AfterValidator(_possible)]
+"""The path of a folder that can be made."""
+
+FolderPlace = Annotated[str, BeforeValidator(_as_text), AfterValidator(_possible_place)]
+"""The same, or the URL of a folder in an object store."""
 
 
 Words = Annotated[tuple[Name, ...], BeforeValidator(one_or_many)]

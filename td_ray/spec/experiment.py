@@ -19,7 +19,16 @@ from pydantic import (
 from td_ray import registry, yaml_files
 from td_ray.errors import InputError
 from td_ray.files import one_line
-from td_ray.spec.entries import DataEntry, Frozen, ModelEntry, Split, Words, place
+from td_ray.spec.entries import (
+    DataEntry,
+    FolderPath,
+    FolderPlace,
+    Frozen,
+    ModelEntry,
+    Name,
+    Split,
+    Words,
+)
 from td_ray.spec.heads import HeadSpec, kinds_for
 from td_ray.spec.pairs import PairRule, Pairs
 from td_ray.spec.resources import Resources
@@ -64,7 +73,7 @@ def _heads() -> tuple[HeadSpec, ...]:
 class Experiment(Frozen):
     """All that a user asks for. Relative paths start at ``folder``, the file's own by default."""
 
-    name: str = "experiment"
+    name: Name = "experiment"
     models: Annotated[
         tuple[Annotated[SerializeAsAny[ModelEntry], _entry(registry.MODEL_SOURCES, "source")], ...],
         Field(min_length=1),
@@ -91,8 +100,8 @@ class Experiment(Frozen):
     examples: Annotated[int, Field(ge=2)] | None = None
     measures: Annotated[Words, Field(min_length=1)] = ("td",)
     resources: Resources = Resources()
-    output: Annotated[str, BeforeValidator(place)] = "output"
-    folder: Path = Field(default_factory=Path.cwd)
+    output: FolderPlace = "output"
+    folder: FolderPath = Field(default_factory=Path.cwd)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], overrides: Sequence[str] = ()) -> Self:

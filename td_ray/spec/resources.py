@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, ByteSize, Field
+from pydantic import ByteSize, Field
 
-from td_ray.spec.entries import Frozen, place
+from td_ray.spec.entries import FolderPlace, Frozen
 
 
 class Resources(Frozen):
@@ -23,6 +23,6 @@ class Resources(Frozen):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     batch_size: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
     memory: ByteSize | None = None
-    cache: Annotated[str | None, BeforeValidator(place)] = None
+    cache: FolderPlace | None = None
     cache_size: ByteSize = ByteSize(50 * 2**30)
     tile: Annotated[int, Field(ge=1)] | None = None

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import socket
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
@@ -25,6 +22,7 @@ from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
 from td_ray.storage import open_folder
 from td_ray.sweep.cache_actor import FeatureCache, actor_name, listening
+from td_ray.sweep.connection import connected, require_answer
 from td_ray.sweep.progress import Reporter
 from td_ray.sweep.races import run_races
 from td_ray.sweep.squares import squares
@@ -34,65 +32,6 @@ from td_ray.work.taken_predictions import take_block
 
 TASKS_IN_FLIGHT_PER_CPU = 2
 MODELS_PER_TASK = 32
-SECONDS_TO_ANSWER = 5.0
-
-ENVIRONMENT = {
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # they write five files a trial
-    "RAY_AIR_NEW_OUTPUT": "0",  # Tune's boxes, which verbose=0 leaves
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning in each process
-    "RAY_task_oom_retries": "3",  # by default a task that needs too much memory is retried for ever
-}
-
-
-@contextmanager
-def connected(address: str | None) -> Iterator[None]:
-    """Use the Ray that is there, or connect to ``address``, or start one for the time being.
-
-    Raises:
-        InputError: no cluster answers at the address.
-    """
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    if ray.is_initialized():
-        yield
-        return
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    try:
-        ray.init(
-            address=address,
-            namespace=f"td-ray-{uuid.uuid4().hex}",
-            include_dashboard=False if address == "local" else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"no Ray cluster could be used at '{address}': {first}; is the token that "
-            "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH names the cluster's?"
-        ) from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def require_answer(address: str | None) -> None:
-    """Refuse an address that nothing listens at; Ray itself would try for minutes.
-
-    Raises:
-        InputError: nothing answers there.
-    """
-    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
-    if not colon or not port.isdecimal():
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER).close()
-    except OSError as error:
-        raise InputError(
-            f"no Ray cluster answers at '{address}' ({error}); start one, or leave --address out "
-            "and unset RAY_ADDRESS"
-        ) from None
 
 
 def map_tasks(

@@ -17,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from td_ray.printable import printable
+
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_OF_A_RATE = 1.0
 """A bar's rate is that of the last second or more."""
@@ -112,7 +114,7 @@ class Lines:
 
     def say(self, text: str) -> None:
         """Write a line."""
-        print(text, file=self._stream, flush=True)
+        print(printable(text), file=self._stream, flush=True)
 
     def __enter__(self) -> Self:
         return self
@@ -170,7 +172,7 @@ class Bar:
 
     def say(self, text: str) -> None:
         """Write a line above the bar."""
-        self._progress.console.print(text, highlight=False)
+        self._progress.console.print(printable(text), highlight=False, markup=False, emoji=False)
 
 
 def on_stderr() -> Lines | Bar:

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import ray
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.schedulers import TrialScheduler
 
 from td_ray.errors import MachineError, WorkError
@@ -27,6 +28,12 @@ from td_ray.tasks import DataSet
 
 TRIALS_PER_FIT = 2000
 FAILURES_OF_PROCESSES = 3
+
+CREDENTIALS = (
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    *("AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"),
+)
+"""Variables that trials have from their node, as tasks do, and not from Tune."""
 
 
 AnyBlock = TypeVar("AnyBlock", Block, StandInBlock)
@@ -171,6 +178,8 @@ def fit_trials(
     Raises:
         KeyboardInterrupt: Tune was told to stop.
     """
+    # Tune would put them into the description of each trial, which Ray logs where all can read it.
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(CREDENTIALS)
     with tempfile.TemporaryDirectory(prefix="td-ray-tune-") as scratch:  # nothing in it is used
         tuner = tune.Tuner(
             trainable,

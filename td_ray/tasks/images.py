@@ -24,6 +24,9 @@ SUFFIXES = frozenset(
 )
 """Endings of image files, in lower case."""
 
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What these files may hold: Pillow goes by content, and would hand EPS to Ghostscript to run."""
+
 SHOWN = 8
 """How many damaged files an error names."""
 
@@ -79,7 +82,7 @@ def decode(content: bytes) -> NDArray[np.uint8]:
     """
     from PIL import Image, ImageOps
 
-    with Image.open(BytesIO(content)) as file:
+    with Image.open(BytesIO(content), formats=FORMATS) as file:
         image: Image.Image = ImageOps.exif_transpose(file)
         if image.mode.startswith("I"):  # 16 bits; Pillow would cut off all but the lowest eight
             eight = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255)

@@ -16,10 +16,10 @@ def as_ids(values: Iterable[Any]) -> NDArray[np.str_]:
     """Sample ids exactly as they are written; what is missing becomes the empty text.
 
     Raises:
-        ValueError: bytes that are not UTF-8.
+        ValueError: bytes that are not UTF-8, or halves of characters.
     """
     plain = values.tolist() if isinstance(values, np.ndarray) else values
-    return np.array([_one(value) for value in plain], dtype=str)
+    return _encodable(np.array([_one(value) for value in plain], dtype=str))
 
 
 def as_text(values: NDArray[Any]) -> NDArray[np.str_]:
@@ -45,7 +45,7 @@ def as_text(values: NDArray[Any]) -> NDArray[np.str_]:
         return np.where(np.isnat(values), "", values.astype(str))
     if values.dtype.kind not in "biuUT":
         raise ValueError(f"holds {values.dtype}, which is not a label")
-    return values.astype(str)
+    return _encodable(values.astype(str))
 
 
 def _whole(values: NDArray[Any]) -> NDArray[np.str_]:
@@ -56,6 +56,12 @@ def _whole(values: NDArray[Any]) -> NDArray[np.str_]:
     if (np.abs(filled) > LARGEST_WHOLE_FLOAT).any():
         raise ValueError("has numbers too large to be told apart as labels")
     return np.where(gaps, "", filled.astype(np.int64).astype(str))
+
+
+def _encodable(texts: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Refuse what numpy can hold and no table: the error of the encoding says where it is."""
+    "".join(texts.tolist()).encode("utf-8")
+    return texts
 
 
 def _one(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +99,23 @@ def _read(path: Path) -> Any:
 
 def _stray_weights(graph: Any, path: Path) -> str | None:
     """A file of weights that the model's identity does not cover."""
-    for tensor in graph.graph.initializer:
+    for tensor in _tensors(graph):
         for entry in tensor.external_data:
             known = (f"{path.name}.data", f"{path.name}_data")
             if entry.key == "location" and entry.value not in known:
                 return str(entry.value)
     return None
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """All tensors in a message: weights, constants of nodes, those of subgraphs and functions."""
+    if message.DESCRIPTOR.name == "TensorProto":
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for inner in [value] if hasattr(value, "ListFields") else value:
+                yield from _tensors(inner)
 
 
 def _output_name(graph: Any, layer: str, who: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from td_ray.errors import InputError
 from td_ray.needs import Needed
+from td_ray.printable import is_line
 from td_ray.spec import Experiment
 from td_ray.tasks import used_sources
 from td_ray.zoo.source import ModelSource
@@ -49,6 +50,7 @@ def resolve_representations(experiment: Experiment) -> list[Representation]:
         for model in source.expand(experiment.folder, used, experiment.cache_path):
             for layer in model.layers or (model.default_layer,):
                 representation = Representation(model, layer)
+                _require_lines(representation)
                 if representation.name in found:
                     raise InputError(
                         f"two models are called '{representation.model_name}' at layer '{layer}'; "
@@ -56,6 +58,18 @@ def resolve_representations(experiment: Experiment) -> list[Representation]:
                     )
                 found[representation.name] = representation
     return list(found.values())
+
+
+def _require_lines(representation: Representation) -> None:
+    """Refuse what file names can have and names cannot: ends of lines, bytes that are no text."""
+    facts = [text for pair in representation.metadata.items() for text in pair]
+    for text in (representation.name, *facts):
+        if isinstance(text, str) and not is_line(text):
+            raise InputError(
+                f"model {representation.model_name!r}: {text!r} has an end of line, a control "
+                "character or bytes that are not UTF-8 in it; rename the file, or give the entry "
+                "another 'name' or 'metadata'"
+            )
 
 
 def needed_by(experiment: Experiment) -> list[Needed]:

@@ -13,6 +13,7 @@ import pytest
 from made_up_results import HOSTILE, STRATEGIES, Page, Zoo, models
 from numpy.typing import NDArray
 
+from td_ray.errors import InputError
 from td_ray.report import write_report
 from td_ray.report.figures import DETAILED, to_script
 from td_ray.report.grouping import grouping_keys
@@ -307,6 +308,28 @@ def test_groups_of_one_and_models_without_the_key_are_named(tmp_path: Path) -> N
     assert page.figures["groups-1-1"]["td"][1] is None
     assert page.table("depth").loc["50", "50"] == NOTHING
     assert "so without a TD: 50." in page.text
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"experiment": "e", "machine": 3}', "\ud800"])
+def test_a_damaged_manifest_is_named(results: Results, tmp_path: Path, content: str) -> None:
+    manifest = results.output / "manifest.json"
+    manifest.write_bytes(content.encode("utf-8", "surrogatepass"))
+    with pytest.raises(InputError, match=r"report: .*manifest\.json cannot be read"):
+        written(results, tmp_path)
+
+
+def test_a_damaged_table_is_named(results: Results, tmp_path: Path) -> None:
+    (results.output / "results/models/models.parquet").write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"results: .*models\.parquet cannot be read"):
+        written(open_results(results.output), tmp_path)
+
+
+def test_a_link_in_the_place_of_the_page_is_not_followed(results: Results, tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("keep")
+    (tmp_path / "report.html").symlink_to(tmp_path / "other")
+    written(results, tmp_path)
+    assert (tmp_path / "other").read_text() == "keep"
+    assert not (tmp_path / "report.html").is_symlink()
 
 
 def test_the_page_forbids_the_browser_to_load_anything(results: Results, tmp_path: Path) -> None:

@@ -149,6 +149,18 @@ def test_damaged_images_fail_the_models_that_meet_them(pets: Path) -> None:
         run(data)
 
 
+def test_programs_in_postscript_are_no_images(pets: Path) -> None:
+    """Pillow knows the format, and would start Ghostscript to run what is in the file."""
+    from PIL import Image
+
+    with (pets / "images/cat/1.png").open("wb") as file:
+        Image.new("RGB", (4, 3)).save(file, format="EPS")
+    with Image.open(pets / "images/cat/1.png") as image:
+        assert image.format == "EPS"
+    with pytest.raises(WorkError, match=r"1 of \d images .* cannot be decoded"):
+        run(load(pets))
+
+
 def test_many_damaged_images_are_counted(pets: Path) -> None:
     for number in range(20):
         (pets / f"images/cat/x{number:02d}.png").write_bytes(b"")

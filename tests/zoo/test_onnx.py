@@ -170,6 +170,33 @@ def test_weights_beside_the_graph(tmp_path: Path) -> None:
         extract(tmp_path, ["output"], IMAGES)
 
 
+def test_weights_of_a_subgraph_elsewhere_are_refused(tmp_path: Path) -> None:
+    """Constants count as weights, wherever they are: nothing else of the disk is read."""
+    write_classifier(tmp_path / "a.onnx")
+    (tmp_path / "secret").write_bytes(b"\0" * 4)
+    graph = onnx.load(tmp_path / "a.onnx")
+    hidden = onnx.TensorProto(name="hidden", data_type=onnx.TensorProto.FLOAT, dims=[1])
+    hidden.data_location = onnx.TensorProto.EXTERNAL
+    hidden.external_data.add(key="location", value="secret")
+    inner = onnx.helper.make_node("Constant", [], ["inner"], value=hidden)
+    values = [onnx.helper.make_tensor_value_info("inner", onnx.TensorProto.FLOAT, [1])]
+    body = onnx.helper.make_graph([inner], "body", [], values)
+    truth = onnx.helper.make_tensor("truth", onnx.TensorProto.BOOL, [], [True])
+    graph.graph.node.extend(
+        [
+            onnx.helper.make_node("Constant", [], ["truth"], value=truth),
+            onnx.helper.make_node("If", ["truth"], ["x"], then_branch=body, else_branch=body),
+        ]
+    )
+    for place in ("secret", "../secret", "/etc/passwd"):
+        hidden.external_data[0].value = place
+        for branch in graph.graph.node[-1].attribute:
+            branch.g.node[0].attribute[0].t.CopyFrom(hidden)
+        (tmp_path / "a.onnx").write_bytes(graph.SerializeToString())
+        with pytest.raises(WorkError, match=rf"weights in '{place}'; they must lie in"):
+            extract(tmp_path, ["output"], IMAGES)
+
+
 def test_options(tmp_path: Path) -> None:
     write_classifier(tmp_path / "a.onnx")
 

@@ -47,12 +47,17 @@ SECONDS_OF_A_RUN = 30.0
 EXPERIMENT = """\
 name: chaos
 models:
-  - {source: checkpoints, path: "zoo/net-*.safetensors", factory: "td_ray.demo.networks:small_convnet"}
+  - source: checkpoints
+    path: zoo/net-*.safetensors
+    factory: td_ray.demo.networks:small_convnet
 data:
   - {name: digits, source: sklearn, dataset: digits, stratify: label}
 tasks:
   - {name: digit, data: digits, target: label}
-  - {name: loops, data: digits, target: label, classes: {none: [1, 2, 3, 4, 5, 7], one: [0, 6, 9], two: [8]}}
+  - name: loops
+    data: digits
+    target: label
+    classes: {none: [1, 2, 3, 4, 5, 7], one: [0, 6, 9], two: [8]}
 heads: [{kind: logistic, l2: 1e-4}, {kind: ridge, l2: 1e-3}]
 measures: [td, error_consistency, cka]
 seeds: 4
@@ -104,6 +109,7 @@ class Machine:
 
     @property
     def address(self) -> str:
+        """Of the head."""
         return str(self._cluster.address)
 
     def add_node(self) -> None:
@@ -129,6 +135,7 @@ class Machine:
         return [pid for pid in descendants(os.getpid()) if is_cache(pid)]
 
     def shutdown(self) -> None:
+        """End all nodes."""
         self._cluster.shutdown()
 
 
@@ -136,10 +143,12 @@ _IDLE = ("ray::IDLE", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
 
 
 def is_cache(pid: int) -> bool:
+    """Whether a process is a cache actor."""
     return title(pid).startswith("ray::") and "FeatureCache" in title(pid)
 
 
 def title(pid: int) -> str:
+    """How a process calls itself; empty of one that is no more."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").strip("\0 ")
     except OSError:
@@ -147,6 +156,7 @@ def title(pid: int) -> str:
 
 
 def descendants(root: int) -> list[int]:
+    """The processes that a process has started, those that they have started, and so on."""
     parents = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -336,6 +346,7 @@ def table(outcome: Outcome) -> str:
 
 
 def main() -> None:
+    """Read the arguments, and say what came of it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

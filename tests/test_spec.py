@@ -195,7 +195,7 @@ def test_folders_that_cannot_be(place: str, folder: str) -> None:
 @pytest.mark.parametrize("output", ["x" * 255, "[red]", "a=b", "a?b#c", "%41", "~", "-rf", "</p>"])
 def test_folders_that_can_be(output: str, tmp_path: Path) -> None:
     experiment = parse(output=output, folder=str(tmp_path))
-    assert again(experiment, tmp_path).output_path == tmp_path / output
+    assert again(experiment, tmp_path).output_folder.local == tmp_path / output
 
 
 def test_further_errors_are_counted() -> None:

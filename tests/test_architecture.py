@@ -98,8 +98,9 @@ def test_modules_are_short() -> None:
     assert not long
 
 
-def test_reading_features_from_files_does_not_import_torch() -> None:
-    modules = "td_ray.sweep.cache_actor, td_ray.work.extracting, td_ray.zoo.feature_arrays"
+def test_tasks_of_ray_start_without_torch_and_tune() -> None:
+    modules = "td_ray.sweep.cache_actor, td_ray.sweep.tasks, td_ray.work.extracting"
+    modules += ", td_ray.zoo.feature_arrays"
     script = f"import sys, {modules}; assert not {{'torch', 'ray.tune'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
 

@@ -43,6 +43,8 @@ NOTES = (
     "case: what the heads take on all cores, as a few of them foretell",
     "sweep: seconds from the start of a way's first process to the exit of its last, one run each",
     "efficiency: seconds of the faster way without Ray, over those of the method",
+    "on a busy machine these figures mean little: Ray's workers give way to others (niceness 15), "
+    "and threads of one fit wait for each other",
     "s/unit: what one more empty unit takes, from planning to the tables",
 )
 

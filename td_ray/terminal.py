@@ -53,6 +53,8 @@ def print_benchmarks(
             _print_pairs(console, own)
         elif name == "measures":
             _print_measures(console, own)
+        elif name == "sweep":
+            _print_sweeps(console, own)
         else:
             print_rows([{key: row[key] for key in row if key != "benchmark"} for row in own])
     for note in notes:
@@ -98,6 +100,26 @@ def _print_measures(console: Console, rows: Sequence[Mapping[str, Any]]) -> None
             f"{row['pairs_per_second']:,.3g}",
             f"{row['times_naive']:.3g}x",
             "" if size is None else f"{size / 2**20:,.0f}",
+        )
+    console.print(table)
+
+
+def _print_sweeps(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A row per sweep and method, in units for people."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("case", "method"):
+        table.add_column(column, no_wrap=True)
+    for column in ("models", "seconds", "efficiency", "s/unit"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        efficiency, of_unit = row["efficiency"], row["seconds_per_unit"]
+        table.add_row(
+            row["case"],
+            row["method"],
+            f"{row['models']:,}",
+            f"{row['seconds']:.1f}",
+            "" if efficiency is None else f"{efficiency:.0%}",
+            "" if of_unit is None else f"{of_unit:.3f}",
         )
     console.print(table)
 

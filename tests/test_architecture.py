@@ -100,6 +100,13 @@ def test_modules_are_short() -> None:
     assert not long
 
 
+def test_tasks_of_ray_start_without_torch_and_tune() -> None:
+    modules = "td_ray.sweep.cache_actor, td_ray.sweep.tasks, td_ray.work.extracting"
+    modules += ", td_ray.zoo.feature_arrays"
+    script = f"import sys, {modules}; assert not {{'torch', 'ray.tune'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 CODE_FROM_FILES = {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "runpy"}
 RUNS_TEXT = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "pd.read_pickle"}
 RUNS_FILES = {"torch.hub.load", "torch.jit.load", "torch.export.load"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from td_ray.bench import measures, pairs, run_benchmarks
+from td_ray.bench import measures, pairs, run_benchmarks, sweep
 from td_ray.bench.heads import run
 from td_ray.bench.heads.cases import L2, digits, seeds_stack, stored, synthetic, targets_stack
 from td_ray.bench.heads.growth import growth_rows
@@ -24,7 +25,11 @@ from td_ray.bench.heads.logistic import logistic_rows
 from td_ray.bench.heads.reference import solve_logistic, solve_ridge
 from td_ray.bench.heads.rivals import fit_sklearn, problem
 from td_ray.bench.measure import in_fresh_process, peak_growth, timed
-from td_ray.errors import InputError
+from td_ray.bench.sweep.ways import timed_sweep
+from td_ray.bench.sweep.zoo import Zoo
+from td_ray.errors import InputError, RunError
+from td_ray.spec import Experiment
+from td_ray.sweep import run as run_sweep
 
 COMMAND = [sys.executable, "-m", "td_ray.cli", "bench"]
 
@@ -333,3 +338,48 @@ def test_features_that_differ_are_no_benchmark(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(features, "_plain_loop", lambda case: features._td_ray(case) + 1)
     with pytest.raises(AssertionError, match="features differ by 1"):
         features._measure(case)
+
+
+@pytest.mark.ray
+def test_sweeps_are_compared_with_what_users_do_without_ray(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from td_ray.terminal import print_benchmarks
+
+    small = {"samples": 60, "width": 3, "classes": 3, "coarser": 1, "seeds": 1}
+    monkeypatch.setattr(sweep, "REAL", small)
+    monkeypatch.setattr(sweep, "SECONDS", (0,))
+    monkeypatch.setattr(sweep, "EMPTY_MODELS", (1, 3))
+    monkeypatch.setattr(sweep, "EMPTY_WAYS", {"inline": "inline_threads"})
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # where none is: it is not what is measured
+    found = run_benchmarks("sweep")  # it checks that all ways give the same results
+    compared, (few, many) = found.rows[:3], found.rows[3:]
+    assert [row["method"] for row in compared] == ["ray", "inline_shares", "inline_threads"]
+    best = min(row["seconds"] for row in compared[1:])
+    for row in compared:
+        assert row["models"] == os.cpu_count()
+        assert row["efficiency"] == pytest.approx(best / row["seconds"])
+    assert [(row["method"], row["models"]) for row in (few, many)] == [("inline", 1), ("inline", 3)]
+    slope = (many["seconds"] - few["seconds"]) / 2
+    assert (few["seconds_per_unit"], many["seconds_per_unit"]) == (None, pytest.approx(slope))
+    print_benchmarks(found.machine, found.rows, found.notes)
+    assert "inline_shares" in capsys.readouterr().out
+
+
+def test_sweeps_with_different_results_are_no_benchmark(tmp_path: Path) -> None:
+    zoo = Zoo(tmp_path / "zoo", samples=60, width=3, classes=3, coarser=0, seeds=1)
+    zoo.fill(3)
+    outputs = []
+    for name, models in {"first": (0, 1), "again": (0, 1), "other": (0, 2)}.items():
+        experiment = zoo.write_experiment(tmp_path / name, models)
+        outputs.append(run_sweep(Experiment.load(experiment), backend="inline").output)
+    sweep.require_same(outputs[0], outputs[1])
+    with pytest.raises(AssertionError):
+        sweep.require_same(outputs[0], outputs[2])
+
+
+def test_a_sweep_that_fails_is_no_benchmark(tmp_path: Path) -> None:
+    zoo = Zoo(tmp_path / "zoo", samples=60, width=3, classes=3, coarser=0, seeds=1)
+    zoo.fill(1)
+    with pytest.raises(RunError, match=r"exit code 2: .*net-0001.npy"):
+        timed_sweep("inline_threads", zoo, 2, 1, tmp_path / "run")

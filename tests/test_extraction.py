@@ -18,19 +18,19 @@ from small_data import dataset
 from torch import Tensor
 
 from td_ray.errors import WorkError
-from td_ray.extraction import (
+from td_ray.extraction import extract_features
+from td_ray.extraction.networks import (
     AUTO_BYTES,
     AUTO_ROWS,
     auto_batch,
     batches_ahead,
-    extract_features,
     run_network,
 )
 from td_ray.features import FeatureStore, Pass, features_key
 from td_ray.files import sha256
 from td_ray.spec import Experiment, Resources
 from td_ray.sweep import run
-from td_ray.work import heads as engine
+from td_ray.work.extracting import extract_into
 from td_ray.zoo import Representation
 from td_ray.zoo.checkpoints import Checkpoints
 from td_ray.zoo.network import Network
@@ -288,8 +288,8 @@ def test_a_layer_that_is_not_there_does_not_cost_the_others(counted: Path) -> No
     )
     store = FeatureStore(counted, 10**9)
     heard: list[int] = []
-    engine.extract_into(store, keys["0"], Pass(model, data, keys), wanted, heard.append)
+    extract_into(store, keys["0"], Pass(model, data, keys), wanted, heard.append)
     assert store.valid(keys["0"])
     assert sum(heard) == 23
     with pytest.raises(WorkError, match="no layer 'nothing'"):
-        engine.extract_into(store, keys["nothing"], Pass(model, data, keys), wanted, heard.append)
+        extract_into(store, keys["nothing"], Pass(model, data, keys), wanted, heard.append)

@@ -125,7 +125,7 @@ def companions(codes: Any, label: Any) -> list[Any]:
 def features() -> list[Any]:
     import torch
 
-    from td_ray.extraction import run_network
+    from td_ray.extraction.networks import run_network
     from td_ray.zoo.torch_network import TorchNetwork
 
     network = torch.nn.Sequential(

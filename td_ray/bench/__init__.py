@@ -34,12 +34,12 @@ def run_benchmarks(
     minutes: float = 8.0,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Findings:
-    """Run "features", "heads", "pairs", "measures" or "all".
+    """Run "features", "heads", "pairs", "measures", "sweep" or "all".
 
     Args:
         name: which.
         features: a folder of real features for "heads", see `heads.cases.stored`.
-        quick: the smallest cases of "heads" only.
+        quick: the smallest cases of "heads" and "sweep" only.
         minutes: no case of "heads" starts later than this.
         progress: is told about each case when it ends.
 
@@ -47,12 +47,12 @@ def run_benchmarks(
         InputError: no such benchmark, or features that cannot be used.
     """
     from td_ray.bench import features as extraction
-    from td_ray.bench import heads, measures, pairs
+    from td_ray.bench import heads, measures, pairs, sweep
     from td_ray.bench.measure import matmul_flops
     from td_ray.errors import InputError
     from td_ray.registry import closest
 
-    known = ("features", "heads", "pairs", "measures", "all")
+    known = ("features", "heads", "pairs", "measures", "sweep", "all")
     if name not in known:
         raise InputError(f"no benchmark is called '{name}': {closest(name, known)}")
     found = Findings(machine(), [], [])
@@ -69,6 +69,10 @@ def run_benchmarks(
         found.rows.extend(pairs.run(progress))
     if name in ("measures", "all"):
         found.rows.extend(measures.run(progress))
+    if name in ("sweep", "all"):
+        rows, notes = sweep.run(quick, progress)
+        found.rows.extend(rows)
+        found.notes.extend(notes)
     return found
 
 

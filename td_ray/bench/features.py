@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from td_ray.bench.measure import limited
-from td_ray.extraction import run_network
+from td_ray.extraction.networks import run_network
 from td_ray.zoo.torch_network import TorchNetwork
 
 TURNS = 3

@@ -90,13 +90,20 @@ def cache(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="features, heads, pairs, measures, or all.")] = "all",
+    name: Annotated[
+        str, typer.Argument(help="features, heads, pairs, measures, sweep, or all.")
+    ] = "all",
     features: Annotated[Path | None, typer.Option(help="A folder of real features.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Heads on digits only.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Heads on digits, the shortest sweep.")
+    ] = False,
     minutes: Annotated[float, typer.Option(help="No case of heads starts later.")] = 8.0,
     as_json: Json = False,
 ) -> None:
-    """Measure td-ray against its rivals, at stated quality, on this machine."""
+    """Measure td-ray against its rivals, at stated quality, on this machine.
+
+    The sweeps alone take half an hour, the others together about as long.
+    """
     from td_ray.bench import run_benchmarks
     from td_ray.terminal import print_benchmarks
 

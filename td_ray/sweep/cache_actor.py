@@ -79,7 +79,7 @@ class Counting:
 
 def extract(key: str, wanted: Pass, experiment: Experiment, cache: ActorHandle) -> Lease:
     """Extract features into the store of this node, and those of the same pass with them."""
-    from td_ray.work.heads import extract_into
+    from td_ray.work.extracting import extract_into
 
     store = FeatureStore.of(experiment)
     counting = Counting(cache)

@@ -6,7 +6,6 @@ import os
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,21 +13,19 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from td_ray.errors import InputError, MachineError, RunError, WorkError
-from td_ray.measures import Examples
 from td_ray.plan import Block, Plan
 from td_ray.plan.stand_ins import StandInBlock
 from td_ray.plan.tiles import Tile
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
-from td_ray.storage import open_folder
 from td_ray.sweep.cache_actor import FeatureCache, actor_name, listening
 from td_ray.sweep.connection import connected, require_answer
 from td_ray.sweep.progress import Reporter
 from td_ray.sweep.races import run_races
 from td_ray.sweep.squares import squares
+from td_ray.sweep.tasks import compare_tiles, take_predictions
 from td_ray.sweep.trials import AnyBlock, Work, run_trials
 from td_ray.work.pairs import examples_of
-from td_ray.work.taken_predictions import take_block
 
 TASKS_IN_FLIGHT_PER_CPU = 2
 MODELS_PER_TASK = 32
@@ -91,42 +88,6 @@ def _require_room(experiment: Experiment) -> None:
                 f"resources.{name} is {share:g}, and no node has more than {most:g} {kind}s; "
                 "ask for less"
             )
-
-
-def _compare(tiles: Sequence[Tile], examples: Examples, experiment: Experiment, stage: str) -> str:
-    """Compare tiles of one task; returns the trouble that the machine had, if any."""
-    from td_ray.work.pairs import run_tile
-
-    memory = experiment.resources.memory
-    place = experiment.output_folder.place
-    reader = _reader(stage, place, experiment.seeds, memory)
-    try:
-        for tile in tiles:
-            if not reader.parts.has_pairs(tile.key):  # as where a lost process had begun
-                run_tile(tile, examples, reader)
-    except OSError as error:
-        return str(error)
-    return ""
-
-
-@lru_cache(maxsize=1)
-def _reader(stage: str, output: str, seeds: tuple[int, ...], memory: int | None) -> Any:
-    """What a worker process reads predictions with, as long as tiles of one stage come."""
-    from td_ray.work.pairs import Reader
-
-    return Reader(Parts(open_folder(output)), seeds, memory)
-
-
-def _take(blocks: Sequence[Block], experiment: Experiment) -> tuple[int, int, str]:
-    """Take the predictions of models that have them: units finished, failed, and the trouble."""
-    parts, finished, failed = Parts(experiment.output_folder), 0, 0
-    try:
-        for block in blocks:
-            done = take_block(block, experiment, parts)
-            finished, failed = finished + done[0], failed + done[1]
-    except (OSError, MachineError) as error:
-        return finished, failed, str(error)
-    return finished, failed, ""
 
 
 class OnRay:
@@ -210,7 +171,9 @@ class OnRay:
             reporter.advance(finished, failed)
             troubles.extend([trouble] if trouble else [])
 
-        for number, error in map_tasks(_take, [(chunk,) for chunk in chunks], ended, (experiment,)):
+        for number, error in map_tasks(
+            take_predictions, [(chunk,) for chunk in chunks], ended, (experiment,)
+        ):
             self._give_up(chunks[number], experiment, error)
         if troubles:
             raise MachineError(troubles[0])
@@ -245,7 +208,7 @@ class OnRay:
         shared = (plan.problem.experiment, uuid.uuid4().hex)
         examples = {key: ray.put(each) for key, each in examples_of(plan, tiles)}
         arguments = [(some, examples[some[0].task, some[0].data]) for some in together]
-        for number, error in map_tasks(_compare, arguments, ended, shared):
+        for number, error in map_tasks(compare_tiles, arguments, ended, shared):
             self._give_up_tiles(together[number], plan.problem.experiment, error)
         if troubles:
             raise MachineError(troubles[0])

@@ -15,9 +15,9 @@ from td_ray.plan.tiles import Tile
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
 from td_ray.sweep.progress import Reporter
-from td_ray.work.heads import open_from_store, run_block
+from td_ray.work.extracting import OpenFeatures, open_from_store
+from td_ray.work.heads import run_block
 from td_ray.work.pairs import Reader, TaskData, examples_of, run_tile
-from td_ray.work.scaled_features import OpenFeatures
 from td_ray.work.search import search_block
 from td_ray.work.stand_ins import run_stand_ins
 

@@ -1,6 +1,7 @@
 """One unit of work in this process: the sweep decides where and when, and calls it here.
 
-    heads.py              extract features and fit the heads of a block
+    extracting.py         extract the features of a model
+    heads.py              fit the heads of a block
     search.py             choose among the candidates of a block's heads
     taken_predictions.py  take over the predictions that models have already
     pairs.py              compare the predictions of a tile

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from td_ray.errors import WorkError
-from td_ray.extraction import extract_features
-from td_ray.features import Features, FeatureStore, Pass, require_unchanged
-from td_ray.files import DigestMemory
 from td_ray.head_kinds import HeadKind
 from td_ray.head_kinds.seeds import head_seed
 from td_ray.heads import ClassTarget, FittedHeads, Training, ValueTarget
@@ -23,7 +20,8 @@ from td_ray.plan import Block, FeatureUnit, HeadUnit
 from td_ray.results.parts import Parts, Run
 from td_ray.results.schemas import HEAD_PART
 from td_ray.spec import Experiment
-from td_ray.tasks import DataSet, Task
+from td_ray.tasks import Task
+from td_ray.work.extracting import OpenFeatures
 from td_ray.work.head_parts import (
     attempt,
     encode_probabilities,
@@ -32,9 +30,8 @@ from td_ray.work.head_parts import (
     scores_of,
 )
 from td_ray.work.kept_features import feature_part
-from td_ray.work.scaled_features import OpenFeatures, ScaledFeatures
+from td_ray.work.scaled_features import ScaledFeatures
 from td_ray.work.taken_predictions import take_block
-from td_ray.zoo import Representation
 
 
 @dataclass(frozen=True)
@@ -189,65 +186,3 @@ def _facts(heads: FittedHeads, number: int, task: Task) -> dict[str, Any]:
         "iterations": int(heads.iterations[number]),
         "absent_classes": absent,
     }
-
-
-Heard = Callable[[int], None]
-"""Hears of samples that went through a network."""
-
-
-def open_from_store(
-    passes: Mapping[str, Pass], experiment: Experiment, store: FeatureStore, heard: Heard
-) -> OpenFeatures:
-    """Features straight from a store, extracted in this process where they are not there.
-
-    Args:
-        passes: of a block, by data set.
-    """
-
-    def open_features(key: str, data: DataSet) -> Features:
-        if not store.valid(key):
-            extract_into(store, key, passes[data.name], experiment, heard)
-        return store.open(key)
-
-    return open_features
-
-
-def extract_into(
-    store: FeatureStore, key: str, wanted: Pass, experiment: Experiment, heard: Heard
-) -> None:
-    """Extract the features with a key into a store; those of the same pass with them.
-
-    Raises:
-        WorkError: whatever goes wrong with this model on this data.
-    """
-    torch.set_num_threads(experiment.resources.cpus_per_trial)
-    try:
-        errors = _run_pass(store, wanted, experiment, heard)
-    except WorkError:
-        if len(wanted.keys) == 1:
-            raise
-        errors = _run_pass(
-            store, wanted.alone(key), experiment, heard
-        )  # another layer may be to blame
-    for layer, error in errors.items():
-        if wanted.keys[layer] == key:
-            raise error
-
-
-def _run_pass(
-    store: FeatureStore, wanted: Pass, experiment: Experiment, heard: Heard
-) -> Mapping[str, WorkError]:
-    """Extract what is missing of a pass; returns the errors of layers that gave no features."""
-    with store.writing(wanted) as arrays:
-        if not arrays.layers:
-            return {}
-        folder, resources = experiment.folder, experiment.resources
-        for block in extract_features(wanted, arrays.layers, arrays.start, folder, resources):
-            arrays.append(block)
-            heard(len(next(iter(block.values()))))
-        digest = DigestMemory(experiment.cache_path).computed
-        for layer in arrays.layers:
-            representation = Representation(wanted.model, layer)
-            require_unchanged(representation, wanted.data, folder, digest, wanted.keys[layer])
-        arrays.finish()
-        return arrays.errors

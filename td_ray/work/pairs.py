@@ -22,6 +22,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from td_ray import inference
+from td_ray.errors import MachineError
 from td_ray.measures import Examples, Form, Measure, find_measure, one_block
 from td_ray.measures.example_blocks import example_blocks
 from td_ray.plan import Plan
@@ -90,7 +91,7 @@ def run_tile(tile: Tile, examples: Examples, reader: Reader) -> None:
             found = compare(tile, examples, reader)
         parts.write_pairs(tile.key, found)
         parts.clear_failure(tile.key)
-    except OSError:
+    except (OSError, MachineError):
         raise  # such as a full disk: the tile stays missing
     except Exception as error:  # one tile's trouble costs that tile alone
         parts.write_failure(tile.key, "pairs", error)

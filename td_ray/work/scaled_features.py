@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,16 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from td_ray.errors import WorkError
-from td_ray.features import Features
 from td_ray.heads import ScaledRows, Scaling, fit_scaling
 from td_ray.memory import default_memory
 from td_ray.plan import HeadUnit
 from td_ray.spec import Experiment
 from td_ray.tasks import DataSet
+from td_ray.work.extracting import OpenFeatures
 from td_ray.zoo.devices import find_device
-
-OpenFeatures = Callable[[str, DataSet], Features]
-"""Gives the (n, d) features of a block's representation by key, extracting them if need be."""
 
 
 class ScaledFeatures:

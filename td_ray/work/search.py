@@ -21,9 +21,10 @@ from td_ray.plan import Block, HeadUnit
 from td_ray.results.parts import Parts
 from td_ray.results.schemas import SEARCH_PART
 from td_ray.spec import Experiment
+from td_ray.work.extracting import OpenFeatures
 from td_ray.work.head_parts import attempt
 from td_ray.work.heads import training_of
-from td_ray.work.scaled_features import OpenFeatures, ScaledFeatures
+from td_ray.work.scaled_features import ScaledFeatures
 
 
 def search_block(

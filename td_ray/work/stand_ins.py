@@ -26,11 +26,12 @@ from td_ray.plan.tiles import Member, StandInTile
 from td_ray.results.parts import Parts
 from td_ray.results.schemas import pair_part
 from td_ray.spec import Experiment
+from td_ray.work.extracting import OpenFeatures
 from td_ray.work.head_parts import named
 from td_ray.work.heads import target_of
 from td_ray.work.pairs import task_examples
 from td_ray.work.predictions import Reader
-from td_ray.work.scaled_features import OpenFeatures, ScaledFeatures
+from td_ray.work.scaled_features import ScaledFeatures
 
 HEADS_AT_ONCE = 8
 """Whose distances from their stand-ins are the diagonal of one small matrix."""

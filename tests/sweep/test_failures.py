@@ -177,7 +177,8 @@ def test_a_unit_that_is_done_after_all_has_no_failure(zoo: Path) -> None:
     """As when a trial runs again after its process was lost."""
     from td_ray.errors import WorkError
     from td_ray.features import FeatureStore
-    from td_ray.work.heads import open_from_store, run_block
+    from td_ray.work.extracting import open_from_store
+    from td_ray.work.heads import run_block
 
     wanted = experiment(zoo)
     parts = Parts(wanted.output_folder)

@@ -33,7 +33,8 @@ def test_running_again_repeats_nothing(zoo: Path) -> None:
 
 def test_a_block_that_starts_again_repeats_no_finished_unit(zoo: Path) -> None:
     from td_ray.features import FeatureStore
-    from td_ray.work.heads import open_from_store, run_block
+    from td_ray.work.extracting import open_from_store
+    from td_ray.work.heads import run_block
 
     wanted = experiment(zoo)
     parts = Parts(wanted.output_folder)

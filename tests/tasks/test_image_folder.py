@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 from td_ray.errors import InputError, SkippedSamplesWarning, WorkError
-from td_ray.extraction import run_network
+from td_ray.extraction.networks import run_network
 from td_ray.files import DigestMemory
 from td_ray.spec import Experiment
 from td_ray.tasks.dataset import DataSet

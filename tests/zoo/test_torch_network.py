@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from td_ray.errors import MachineError, WorkError
-from td_ray.extraction import run_network
+from td_ray.extraction.networks import run_network
 from td_ray.zoo.devices import find_device
 from td_ray.zoo.source import Precision
 from td_ray.zoo.torch_network import TorchNetwork

@@ -1,4 +1,4 @@
-"""From a model and a data set to features, block by block, all layers in one pass.
+"""From a network and inputs to features, batch by batch, all layers in one pass.
 
 Inputs are read and prepared in threads, ahead of the forward pass. Batches are as large as
 `resources.batch_size` says, or (``auto``) as suits the size of a prepared input; one that does not
@@ -10,26 +10,18 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from td_ray.errors import InputError, WorkError
-from td_ray.features import Pass
+from td_ray.extraction.arrays import Layers
 from td_ray.files import one_line
-from td_ray.spec import Resources
 from td_ray.tasks.inputs import Inputs
-from td_ray.zoo import ArraySource, NetworkSource
-from td_ray.zoo.devices import find_device
 from td_ray.zoo.network import Network
-
-Layers = dict[str, NDArray[np.float32]]
-"""Features (rows, width) of a block of samples, by layer."""
 
 # Threads that prepare inputs ahead of the batch that runs, on cores that the forward pass leaves.
 # Where it has all cores, they would share one with it, and the pass was slower by a tenth. On a CPU
@@ -42,44 +34,6 @@ MOST_READERS = 8
 # 8. A GPU wants many; no figure stands behind its number.
 AUTO_BYTES = {"cpu": 2**22, "cuda": 2**26}
 AUTO_ROWS = {"cpu": (4, 256), "cuda": (32, 4096)}
-
-
-def extract_features(
-    wanted: Pass, layers: Sequence[str], start: int, folder: Path, resources: Resources
-) -> Iterator[Layers]:
-    """Yield a model's features at some layers of a pass, from a row on, block by block.
-
-    Args:
-        folder: where relative paths start.
-
-    Raises:
-        WorkError: whatever goes wrong with this model on this data.
-    """
-    model, data = wanted.model, wanted.data
-    try:
-        if isinstance(model, ArraySource):
-            yield from _read_arrays(model, wanted, layers, start, folder)
-        else:
-            assert isinstance(model, NetworkSource)  # there are no others that have features
-            device = find_device(resources.device)
-            network = model.load(folder, data, layers, device)
-            size = resources.batch_size
-            rows = auto_batch(network, data.inputs, device) if size == "auto" else size
-            yield from run_network(network, data.inputs, rows, wanted.who, start)
-    except InputError as error:
-        raise WorkError(str(error)) from None
-
-
-def _read_arrays(
-    model: ArraySource, wanted: Pass, layers: Sequence[str], start: int, folder: Path
-) -> Iterator[Layers]:
-    files = [model.read(folder, wanted.data, layer) for layer in layers]
-    done = 0
-    for blocks in zip(*files, strict=True):
-        skipped = max(0, start - done)
-        done += len(blocks[0])
-        if done > start:
-            yield {x: block[skipped:] for x, block in zip(layers, blocks, strict=True)}
 
 
 def auto_batch(network: Network, inputs: Inputs, device: str) -> int:

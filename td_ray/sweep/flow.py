@@ -92,6 +92,7 @@ def run(
             _prepare_targets(_tasks_with_truth(plan, missing), reporter)
             _compare(workers, plan, missing, reporter)
         parts.look()
+        write_manifest(parts.output, plan.manifest, experiment)  # a folder may have been emptied
         compact(plan, tiles, parts)
     left = make_plan(problem, manifest, parts, digest).count("missing")
     left += sum(not parts.has_pairs(tile.key) and not parts.failure(tile.key) for tile in tiles)

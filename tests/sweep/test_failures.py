@@ -124,19 +124,6 @@ def test_a_half_whose_head_is_constant_gives_a_reason(zoo: Path) -> None:
     assert pairs["reason"].str.contains("half the training split").all()
 
 
-def test_a_full_disk_is_no_failure_of_a_unit(zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from td_ray.results.parts import Parts
-
-    def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as broken:
-        broken.setattr(Parts, "write_heads", full)
-        with pytest.raises(OSError, match="No space left"):
-            run(experiment(zoo), backend="inline")
-    assert run(experiment(zoo), backend="inline").failures().empty
-
-
 def test_a_device_that_is_not_there_is_no_failure_of_a_unit(zoo: Path) -> None:
     import torch
 

@@ -66,6 +66,35 @@ def test_a_grown_zoo_equals_a_zoo_run_at_once(zoo: Path) -> None:
     pd.testing.assert_frame_equal(grown, once, atol=1e-6)
 
 
+ANTS = {**TASKS[0], "name": "ants", "classes": {"ant": ["ant"], "other": ["bee", "cat"]}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "heads", "pairs"),
+    [
+        ({"models": 5}, 2, 2),  # a tile of each task has the new model
+        ({"seeds": 3}, 8, 2),  # in parts of their own; pairs have other floors
+        ({"tasks": [*TASKS, ANTS]}, 4, 1),
+        ({"measures": ["td", "error_consistency"]}, 0, 1),
+    ],
+)
+def test_only_what_is_new_is_computed(
+    zoo: Path, changes: dict[str, Any], heads: int, pairs: int
+) -> None:
+    """What was there stays as it is, and all is as if it had been run at once."""
+    run(experiment(zoo), backend="inline")
+    before, changes = parts_of(zoo), dict(changes)
+    if "models" in changes:
+        write_zoo(zoo, models=changes.pop("models"))
+    grown = run(experiment(zoo, **changes), backend="inline")
+    after = parts_of(zoo)
+    assert {path: after[path] for path in before} == before
+    new = [path.relative_to(zoo / "output/parts").parts[0] for path in after.keys() - before]
+    assert (new.count("heads"), new.count("pairs"), len(new)) == (heads, pairs, heads + pairs)
+    once = run(experiment(zoo, **changes, output="once"), backend="inline")
+    pd.testing.assert_frame_equal(grown.pairs(), once.pairs(), atol=1e-6)
+
+
 def test_a_model_that_left_is_not_in_the_tables(zoo: Path) -> None:
     run(experiment(zoo), backend="inline")
     (zoo / "features/net-1.npz").unlink()

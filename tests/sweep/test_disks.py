@@ -1,4 +1,4 @@
-"""Disks that fill up, may not be written, or vanish: nothing finished is lost, and no unit blamed."""
+"""Disks that fill up, may not be written, or vanish: what is finished stays, no unit is blamed."""
 
 from __future__ import annotations
 

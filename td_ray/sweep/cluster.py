@@ -25,6 +25,7 @@ from td_ray.plan.tiles import Tile
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
 from td_ray.sweep.cache_actor import FeatureCache, actor_name, listening
+from td_ray.sweep.host_signals import handlers_given_back
 from td_ray.sweep.progress import Reporter
 from td_ray.sweep.races import run_races
 from td_ray.sweep.squares import squares
@@ -40,6 +41,7 @@ ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # they write five files a trial
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune's boxes, which verbose=0 leaves
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning in each process
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # else SIGTERM prints a C++ trace, then kills
     "RAY_task_oom_retries": "3",  # by default a task that needs too much memory is retried for ever
 }
 
@@ -58,13 +60,14 @@ def connected(address: str | None) -> Iterator[None]:
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     try:
-        ray.init(
-            address=address,
-            namespace=f"td-ray-{uuid.uuid4().hex}",
-            include_dashboard=False if address == "local" else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        with handlers_given_back():
+            ray.init(
+                address=address,
+                namespace=f"td-ray-{uuid.uuid4().hex}",
+                include_dashboard=False if address == "local" else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     except (ConnectionError, RuntimeError, ValueError) as error:
         first = str(error).strip().splitlines()[0]
         raise InputError(
@@ -156,7 +159,7 @@ def _require_room(experiment: Experiment) -> None:
 
 def _scratch(experiment: Experiment) -> Path:
     """A folder for Tune's own files."""
-    return experiment.output_path / f".tune-{uuid.uuid4().hex[:8]}"
+    return experiment.output_path / f".tune-{uuid.uuid4().hex[:8]}.tmp"
 
 
 def _compare(tiles: Sequence[Tile], examples: Examples, experiment: Experiment, stage: str) -> str:

@@ -24,6 +24,7 @@ from td_ray.plan.stand_ins import StandInBlock
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
 from td_ray.sweep.cache_actor import Lease, actor_name, with_share
+from td_ray.sweep.host_signals import handlers_given_back
 from td_ray.sweep.progress import Reporter
 from td_ray.tasks import DataSet
 
@@ -190,7 +191,8 @@ def fit_trials(
             failure_config=tune.FailureConfig(max_failures=FAILURES_OF_PROCESSES),
         ),
     )
-    results = list(tuner.fit())
+    with handlers_given_back():
+        results = list(tuner.fit())
     if any(result.error is None and not (result.metrics or {}).get("done") for result in results):
         raise KeyboardInterrupt  # Tune takes the signal, stops its trials, and returns as if done
     return results

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +25,11 @@ Digest = Callable[[Files], str | None]
 
 # What a plan reads by itself: a file that is no larger than this costs it next to nothing.
 SMALL_FILE_BYTES = 4 * 2**20
+
+_unfinished: set[Path] = set()
+"""Temporary files that this process is writing."""
+_held: dict[Path, int] = {}
+"""Folders that this process, and no other, holds, and the descriptors of their locks."""
 
 
 def fingerprint(value: Any) -> str:
@@ -50,6 +56,7 @@ def atomic(path: Path) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".tmp")
     os.close(handle)
     temporary = Path(name)
+    _unfinished.add(temporary)
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -58,6 +65,7 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+        _unfinished.discard(temporary)
 
 
 @contextmanager
@@ -71,6 +79,7 @@ def held(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _held[folder] = file.fileno()
         except BlockingIOError:
             file.seek(0)
             raise InputError(
@@ -78,10 +87,34 @@ def held(folder: Path) -> Iterator[None]:
             ) from None
         except OSError:
             pass  # a file system without locks; parts are whole or not there even so
-        file.truncate(0)
-        file.write(f"pid {os.getpid()} on {platform.node()}\n")
-        file.flush()
-        yield
+        try:
+            file.truncate(0)
+            file.write(f"pid {os.getpid()} on {platform.node()}\n")
+            file.flush()
+            yield
+        finally:
+            _held.pop(folder, None)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove a file that was being written, or all such in a folder; their writers must be gone."""
+    found = list(path.rglob(".*.tmp")) if path.is_dir() else [path]
+    for each in found:
+        if each.is_dir():
+            shutil.rmtree(each, ignore_errors=True)
+        else:
+            each.unlink(missing_ok=True)
+
+
+def kept_by_exec() -> list[str]:
+    """What ``remove_leftovers`` is to remove when this process has become another by ``exec``.
+
+    Folders that this process holds, it then holds still.
+    """
+    held_now = list(_held.items())  # at once; other threads go on
+    for _, file in held_now:
+        os.set_inheritable(file, True)
+    return [*map(str, list(_unfinished)), *(str(folder) for folder, _ in held_now)]
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

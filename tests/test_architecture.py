@@ -16,6 +16,7 @@ ROOMS = [
     "errors",
     "registry",
     "files",
+    "ending",
     "yaml_files",
     "needs",
     "versions",

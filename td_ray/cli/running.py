@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from td_ray.cli.app import Address, BackendName, BackendOption, ExperimentPath, Json, Overrides, app
+from td_ray.cli.signals import ended_by_signals
 from td_ray.errors import InputError
 from td_ray.spec import Experiment
 
 if TYPE_CHECKING:
     from td_ray.results.tables import Results
-    from td_ray.sweep.progress import Reporter
 
 
 @app.command()
@@ -51,6 +49,7 @@ def plan(experiment: ExperimentPath, overrides: Overrides = None, as_json: Json 
 
 
 @app.command()
+@ended_by_signals()
 def run(
     experiment: ExperimentPath,
     overrides: Overrides = None,
@@ -61,10 +60,11 @@ def run(
 ) -> None:
     """Run what is missing. Running twice resumes."""
     from td_ray.sweep import run as run_experiment
+    from td_ray.sweep.progress import on_stderr
 
     fewer = [] if examples is None else [f"examples={examples}"]
     loaded = Experiment.load(experiment, [*(overrides or []), *fewer])
-    with _progress() as reporter:
+    with on_stderr() as reporter:
         results = run_experiment(
             loaded,
             backend=backend.value,
@@ -104,6 +104,7 @@ def status(experiment: ExperimentPath, overrides: Overrides = None, as_json: Jso
 
 
 @app.command()
+@ended_by_signals()
 def demo(
     output: Annotated[Path, typer.Option(help="Where to write.")] = Path("td-ray-demo"),
     backend: BackendOption = BackendName.ray,
@@ -113,9 +114,10 @@ def demo(
     from td_ray.demo import run_demo
     from td_ray.demo.strategies import STRATEGIES
     from td_ray.report import write_report
+    from td_ray.sweep.progress import on_stderr
     from td_ray.terminal import matrix_text
 
-    with _progress() as reporter:
+    with on_stderr() as reporter:
         results = run_demo(output, backend=backend.value, address=address, reporter=reporter)
     for strategy in STRATEGIES.values():
         typer.echo(f"{strategy.name}: {strategy.description}")
@@ -127,19 +129,6 @@ def demo(
     write_report(results, page)
     typer.echo(f"page: {page}\nresults: {results.output}\nexperiment: {output}/experiment.yaml")
     _end(results)
-
-
-@contextmanager
-def _progress() -> Iterator[Reporter]:
-    """Progress on the error stream; an interrupt says how to go on."""
-    from td_ray.sweep.progress import on_stderr
-
-    try:
-        with on_stderr() as reporter:
-            yield reporter
-    except KeyboardInterrupt:
-        typer.echo("td-ray: interrupted; the same command goes on from here", err=True)
-        raise typer.Exit(130) from None
 
 
 def _end(results: Results) -> None:

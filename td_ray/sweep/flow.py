@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from td_ray.compact import compact
 from td_ray.errors import RunError
-from td_ray.files import DigestMemory, held
+from td_ray.files import DigestMemory, held, remove_leftovers
 from td_ray.plan import Block, Plan, make_plan
 from td_ray.plan.resolve import resolve
 from td_ray.plan.stand_ins import StandInBlock, stand_in_blocks
@@ -74,6 +74,7 @@ def run(
     plan = make_plan(problem, manifest, parts, digest)
     _prepare_targets([unit.task for block in plan.blocks for unit in block.units], reporter)
     with _workers(backend, address, reporter) as workers, held(output):
+        remove_leftovers(output)  # of a run that was killed
         write_manifest(output, plan.manifest, experiment)
         if plan.searches:
             workers.run_searches(plan, plan.searches, reporter)

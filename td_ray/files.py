@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +23,9 @@ Digest = Callable[[Files], str | None]
 
 # What a plan reads by itself: a file that is no larger than this costs it next to nothing.
 SMALL_FILE_BYTES = 4 * 2**20
+
+_unfinished: set[Path] = set()
+"""Temporary files and folders that this process is writing."""
 
 
 def fingerprint(value: Any) -> str:
@@ -48,6 +52,7 @@ def atomic(path: Path) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.", suffix=".tmp")
     os.close(handle)
     temporary = Path(name)
+    _unfinished.add(temporary)
     try:
         yield temporary
         with temporary.open("rb") as file:
@@ -56,6 +61,37 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+        _unfinished.discard(temporary)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield a new folder that is removed afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix=".td-ray-", suffix=".tmp"))
+    _unfinished.add(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _unfinished.discard(folder)
+
+
+def unfinished() -> list[Path]:
+    """Temporary files and folders of this process, for ``remove_leftovers``."""
+    return list(_unfinished)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove a file, a temporary folder, or all that is temporary below another folder.
+
+    Their writers must be gone.
+    """
+    is_whole = path.is_dir() and not path.name.endswith(".tmp")
+    for each in list(path.rglob(".*.tmp")) if is_whole else [path]:
+        if each.is_dir():
+            shutil.rmtree(each, ignore_errors=True)
+        else:
+            each.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

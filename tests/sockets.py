@@ -9,24 +9,6 @@ from pathlib import Path
 LISTENING = "0A"
 
 
-def descendants(root: int) -> list[int]:
-    """The processes below one, without it."""
-    parents = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = status.read_text().rsplit(")", 1)[1].split()
-        except OSError:
-            continue
-        parents[int(status.parent.name)] = int(fields[1])
-    found, frontier = [], [root]
-    while frontier:
-        parent = frontier.pop()
-        children = [pid for pid, its in parents.items() if its == parent]
-        found += children
-        frontier += children
-    return found
-
-
 def listening(processes: Iterable[int]) -> list[IPv4Address | IPv6Address]:
     """The addresses of all sockets on which one of these processes waits for connections."""
     inodes = set()

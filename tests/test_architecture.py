@@ -18,6 +18,7 @@ ROOMS = [
     "registry",
     "files",
     "storage",
+    "ending",
     "yaml_files",
     "needs",
     "versions",

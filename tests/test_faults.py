@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from processes import descendants, head_parts, is_alive, start, title, wait_for_parts
 from small_zoo import content, experiment, write_zoo
-from sockets import descendants
 
 from td_ray import yaml_files
 from td_ray.sweep import run
@@ -31,26 +29,6 @@ def zoo(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "td_ray.cli", "run", "experiment.yaml"]
-    with (folder / "log").open("ab") as log:
-        return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
-
-
-def head_parts(folder: Path) -> dict[Path, tuple[int, int]]:
-    """Finished parts with their inodes and times: a part written again has others."""
-    files = (folder / "output/parts/heads").glob("*/[!.]*.parquet")
-    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
-
-
-def wait_for_parts(folder: Path, number: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 180
-    while len(head_parts(folder)) < number:
-        assert process.poll() is None, (folder / "log").read_text()
-        assert time.monotonic() < deadline, (folder / "log").read_text()
-        time.sleep(0.02)
-
-
 def wait_until_gone(processes: list[int]) -> None:
     deadline = time.monotonic() + 60
     while left := [pid for pid in processes if is_alive(pid)]:
@@ -61,21 +39,6 @@ def wait_until_gone(processes: list[int]) -> None:
 def is_worker(pid: int) -> bool:
     """Whether a process does work; Ray's own two agents of a node end a minute or so later."""
     return title(pid).startswith("ray::") and "Agent" not in title(pid)
-
-
-def title(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").strip("\0 ")
-    except OSError:
-        return ""
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
 
 
 def test_a_killed_run_is_finished_by_running_again(zoo: Path) -> None:
@@ -97,7 +60,7 @@ def test_a_killed_run_is_finished_by_running_again(zoo: Path) -> None:
     finished = {path.parent.name for path in before}
     attempts = timings[timings["stage"] == "heads"]["unit"].value_counts()
     assert (attempts[list(finished & set(attempts.index))] == 1).all()
-    assert not list(zoo.rglob("*.tmp"))
+    assert not list((zoo / "output").rglob("*.tmp"))
     undisturbed = run(
         experiment(zoo, **yaml_files.read(zoo / "experiment.yaml") | {"output": "inline"}),
         backend="inline",
@@ -125,21 +88,6 @@ def kill_a_worker(driver: int, name: str) -> bool:
             os.kill(pid, signal.SIGKILL)
             return True
     return False
-
-
-def test_an_interrupt_ends_the_run_and_says_how_to_go_on(zoo: Path) -> None:
-    process = start(zoo)
-    wait_for_parts(zoo, 3, process)
-    os.kill(process.pid, signal.SIGINT)
-    assert process.wait(timeout=60) == 130
-    assert "interrupted; the same command goes on from here" in (zoo / "log").read_text()
-    assert "pairs" not in (zoo / "log").read_text()
-    before = head_parts(zoo)
-    assert 3 <= len(before) < 2 * MODELS
-    process = start(zoo)
-    assert process.wait(timeout=300) == 0, (zoo / "log").read_text()
-    after = head_parts(zoo)
-    assert {path: after[path] for path in before} == before
 
 
 def test_a_second_run_on_the_same_folder_is_refused(zoo: Path) -> None:

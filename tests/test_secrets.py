@@ -14,8 +14,9 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
+from processes import descendants
 from small_zoo import content, write_zoo
-from sockets import descendants, listening
+from sockets import listening
 
 from td_ray import yaml_files
 

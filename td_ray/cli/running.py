@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,12 +18,12 @@ from td_ray.cli.app import (
     app,
     say,
 )
+from td_ray.cli.signals import ended_by_signals
 from td_ray.errors import InputError
 from td_ray.spec import Experiment
 
 if TYPE_CHECKING:
     from td_ray.results.tables import Results
-    from td_ray.sweep.progress import Reporter
 
 
 @app.command()
@@ -60,6 +58,7 @@ def plan(experiment: ExperimentPath, overrides: Overrides = None, as_json: Json 
 
 
 @app.command()
+@ended_by_signals()
 def run(
     experiment: ExperimentPath,
     overrides: Overrides = None,
@@ -70,10 +69,11 @@ def run(
 ) -> None:
     """Run what is missing. Running twice resumes."""
     from td_ray.sweep import run as run_experiment
+    from td_ray.sweep.progress import on_stderr
 
     fewer = [] if examples is None else [f"examples={examples}"]
     loaded = Experiment.load(experiment, [*(overrides or []), *fewer])
-    with _progress() as reporter:
+    with on_stderr() as reporter:
         results = run_experiment(
             loaded,
             backend=backend.value,
@@ -113,6 +113,7 @@ def status(experiment: ExperimentPath, overrides: Overrides = None, as_json: Jso
 
 
 @app.command()
+@ended_by_signals()
 def demo(
     output: Annotated[Path, typer.Option(help="Where to write.")] = Path("td-ray-demo"),
     backend: BackendOption = BackendName.ray,
@@ -122,9 +123,10 @@ def demo(
     from td_ray.demo import run_demo
     from td_ray.demo.strategies import STRATEGIES
     from td_ray.report import write_report
+    from td_ray.sweep.progress import on_stderr
     from td_ray.terminal import matrix_text
 
-    with _progress() as reporter:
+    with on_stderr() as reporter:
         results = run_demo(output, backend=backend.value, address=address, reporter=reporter)
     for strategy in STRATEGIES.values():
         say(f"{strategy.name}: {strategy.description}")
@@ -141,19 +143,6 @@ def demo(
     ):
         say(line)
     _end(results)
-
-
-@contextmanager
-def _progress() -> Iterator[Reporter]:
-    """Progress on the error stream; an interrupt says how to go on."""
-    from td_ray.sweep.progress import on_stderr
-
-    try:
-        with on_stderr() as reporter:
-            yield reporter
-    except KeyboardInterrupt:
-        say("td-ray: interrupted; the same command goes on from here", err=True)
-        raise typer.Exit(130) from None
 
 
 def _end(results: Results) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 
 from pyarrow import fs
 
-from td_ray.files import atomic
+from td_ray.files import atomic, scratch_folder
 from td_ray.storage.addresses import connect, is_url
 
 WITH_BUCKETS = ("s3", "gs", "gcs", "abfs", "abfss")
@@ -126,8 +125,8 @@ class Folder:
             with atomic(self.local / name) as temporary:
                 yield temporary
             return
-        with tempfile.TemporaryDirectory(prefix="td-ray-") as folder:
-            file = Path(folder) / "file"
+        with scratch_folder() as folder:
+            file = folder / "file"
             yield file
             self.upload(file, name)
 

@@ -31,6 +31,8 @@ SECONDS_BETWEEN_LOOKS = 2.0
 
 Say = Callable[[str], None]
 
+_held: set[Folder] = set()
+
 
 @dataclass(frozen=True)
 class Owner:
@@ -59,6 +61,11 @@ class Owner:
         return (
             bool(self.machine) and self.machine == _machine() and _started(self.pid) != self.started
         )
+
+
+def held_now() -> list[Folder]:
+    """The folders that this process holds."""
+    return list(_held)
 
 
 def _here() -> Owner:
@@ -97,6 +104,7 @@ def held(folder: Folder, say: Say) -> Iterator[None]:
         ended_with = _wait_for_end(folder, say)
         if folder.stamp(LOCK) == ended_with:  # else another run was faster
             folder.remove(LOCK)
+    _held.add(folder)
     ended = Event()
     thread = Thread(target=_give_signs, args=(folder, me, content, ended, say), daemon=True)
     thread.start()
@@ -108,6 +116,7 @@ def held(folder: Folder, say: Say) -> Iterator[None]:
         with suppress(OSError):  # it will be found stale
             if _owner(folder) == me:
                 folder.remove(LOCK)
+        _held.discard(folder)
 
 
 def _create(folder: Folder, content: bytes) -> bool:

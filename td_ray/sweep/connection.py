@@ -13,6 +13,7 @@ import ray
 from ray._private import ray_constants
 
 from td_ray.errors import InputError
+from td_ray.sweep.host_signals import handlers_given_back
 
 SECONDS_TO_ANSWER = 5.0
 
@@ -20,6 +21,7 @@ ENVIRONMENT = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # they write five files a trial
     "RAY_AIR_NEW_OUTPUT": "0",  # Tune's boxes, which verbose=0 leaves
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning in each process
+    "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # else SIGTERM prints a C++ trace, then kills
     "RAY_task_oom_retries": "3",  # by default a task that needs too much memory is retried for ever
 }
 
@@ -38,7 +40,7 @@ def connected(address: str | None) -> Iterator[None]:
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     try:
-        with _on_loopback() if address == "local" else nullcontext():
+        with handlers_given_back(), _on_loopback() if address == "local" else nullcontext():
             ray.init(
                 address=address,
                 namespace=f"td-ray-{uuid.uuid4().hex}",

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from td_ray.compact import compact
 from td_ray.errors import RunError
-from td_ray.files import DigestMemory
+from td_ray.files import DigestMemory, remove_leftovers
 from td_ray.plan import Block, Plan, make_plan
 from td_ray.plan.resolve import resolve
 from td_ray.plan.stand_ins import StandInBlock, stand_in_blocks
@@ -77,6 +77,8 @@ def run(
         if read_manifest(parts.output, experiment) != manifest:  # another run has just ended
             manifest = read_manifest(parts.output, experiment)
             plan = make_plan(problem, manifest, parts, digest)
+        if parts.output.local is not None:
+            remove_leftovers(parts.output.local)  # of a run that was killed
         for name in parts.remove_damaged():
             reporter.say(f"{name} was damaged, and is made anew")
         write_manifest(parts.output, plan.manifest, experiment)

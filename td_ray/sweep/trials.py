@@ -6,7 +6,6 @@ used, since the truth is which parts exist.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -18,11 +17,13 @@ from ray.tune.schedulers import TrialScheduler
 
 from td_ray.errors import MachineError, WorkError
 from td_ray.features import Features, FeatureStore, Pass
+from td_ray.files import scratch_folder
 from td_ray.plan import Block
 from td_ray.plan.stand_ins import StandInBlock
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
 from td_ray.sweep.cache_actor import Lease, actor_name, with_share
+from td_ray.sweep.host_signals import handlers_given_back
 from td_ray.sweep.progress import Reporter
 from td_ray.tasks import DataSet
 
@@ -180,13 +181,13 @@ def fit_trials(
     """
     # Tune would put them into the description of each trial, which Ray logs where all can read it.
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(CREDENTIALS)
-    with tempfile.TemporaryDirectory(prefix="td-ray-tune-") as scratch:  # nothing in it is used
+    with scratch_folder() as scratch, handlers_given_back():  # nothing in the folder is used
         tuner = tune.Tuner(
             trainable,
             param_space={name: tune.grid_search(list(values)) for name, values in space.items()},
             tune_config=tune.TuneConfig(reuse_actors=True, scheduler=scheduler),
             run_config=tune.RunConfig(
-                storage_path=scratch,
+                storage_path=str(scratch),
                 verbose=0,
                 callbacks=list(callbacks),
                 failure_config=tune.FailureConfig(max_failures=FAILURES_OF_PROCESSES),

@@ -17,6 +17,9 @@ from td_ray.results.names import group_names, names_of
 
 Floats = NDArray[np.float64]
 
+NAMED = 5
+"""Representations that a warning names."""
+
 OPTIMAL_ORDER = 1000
 """Above so many representations the leaves of the tree stay as they come: ordering them takes
 cubic time."""
@@ -101,13 +104,21 @@ class TDMatrix:
         frame = pd.DataFrame(self.values, index=self.names, columns=self.names)
         frame.attrs["missing"] = self.n_missing
         if self.n_missing:
-            warnings.warn(
-                f"{self.n_missing:,} of {len(self.pairs[0]):,} pairs have no value: not asked for, "
-                "failed, or null with a reason (see the failures and pairs tables)",
-                PartialMatrixWarning,
-                stacklevel=2,
-            )
+            warnings.warn(self._about_missing(), PartialMatrixWarning, stacklevel=2)
         return frame
+
+    def _about_missing(self) -> str:
+        without = np.isnan(self.values)
+        np.fill_diagonal(without, val=True)
+        all_of = [self.names[number] for number in np.flatnonzero(without.all(axis=1))]
+        named = ", ".join(f"'{name}'" for name in all_of[:NAMED])
+        more = f" and {len(all_of) - NAMED:,} more" if len(all_of) > NAMED else ""
+        return (
+            f"{self.n_missing:,} of {len(self.pairs[0]):,} pairs have no value"
+            + (f", among them all of {named}{more}" if all_of else "")
+            + ": not asked for, not there yet, failed, or null with a reason ('td-ray status' and "
+            "the failures and pairs tables say which)"
+        )
 
     def to_condensed(self) -> Floats:
         """(N(N-1)/2,) differences above the diagonal, as ``scipy.cluster`` and ``squareform`` use.

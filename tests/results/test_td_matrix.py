@@ -43,6 +43,9 @@ def test_missing_pairs_are_counted_and_those_who_lack_them_can_go() -> None:
     assert partial.n_missing == 2
     with pytest.warns(PartialMatrixWarning, match="2 of 15 pairs"):
         assert partial.to_pandas().attrs["missing"] == 2
+    values[3] = values[:, 3] = np.nan
+    with pytest.warns(PartialMatrixWarning, match=r"7 of 15 pairs .* among them all of 'n3': not"):
+        matrix(values).to_pandas()
     with pytest.raises(InputError, match=r"2 pairs .* \.complete\(\)"):
         partial.to_condensed()
     assert partial.complete().names == ["n0", "n2", "n3", "n4", "n5"]

@@ -14,6 +14,12 @@ from td_ray.cli.app import Address, BackendName, BackendOption, ExperimentPath, 
 from td_ray.errors import InputError
 from td_ray.spec import Experiment
 
+WHY_LEFT = {
+    "missing": "not done yet, or begun by a run that was lost; 'td-ray run' goes on with them",
+    "unknown": "files that decide them have not been read yet; 'td-ray run' reads them",
+    "failed": "for the reasons above; 'td-ray run --retry-failed' tries them again",
+}
+
 if TYPE_CHECKING:
     from td_ray.results.tables import Results
     from td_ray.sweep.progress import Reporter
@@ -101,6 +107,9 @@ def status(experiment: ExperimentPath, overrides: Overrides = None, as_json: Jso
     families = {task.name: task.family for task in made.problem.tasks if task.family}
     for line in failure_lines(grouped_failures(failures, families)):
         typer.echo(line)
+    for state, why in WHY_LEFT.items():
+        if counts[state]:
+            typer.echo(f"{counts[state]:,} {state}: {why}")
 
 
 @app.command()

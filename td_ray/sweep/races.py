@@ -25,7 +25,7 @@ from td_ray.sweep.cache_actor import with_share
 from td_ray.sweep.leases import Leases
 from td_ray.sweep.lost import REMEDY, words_of
 from td_ray.sweep.progress import Reporter
-from td_ray.sweep.trials import TRIALS_PER_FIT, Placement, Work, fit_trials
+from td_ray.sweep.trials import TRIALS_PER_FIT, Placement, Unsaved, Work, fit_trials
 from td_ray.work.head_parts import named, names_of
 from td_ray.work.time_limit import TimeLimit
 
@@ -170,7 +170,7 @@ class Races(FIFOScheduler):
         return self._races[block, unit]
 
 
-class _Judge(tune.Callback):
+class _Judge(Unsaved):
     """Writes the choice, or the failure, of each unit whose candidates have all ended."""
 
     def __init__(self, work: Work[Block], parts: Parts, reporter: Reporter) -> None:

@@ -87,7 +87,17 @@ class HeadTrial(tune.Trainable):
         """Nothing: parts are the state."""
 
 
-class _Listener(tune.Callback):
+class Unsaved(tune.Callback):
+    """A callback of which Tune saves nothing for its restore, which is not used.
+
+    A reporter may hold what cannot be saved, such as a terminal's lock.
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Listener(Unsaved):
     """Passes the ends of trials on, and keeps what troubles the machines had."""
 
     def __init__(self, reporter: Reporter) -> None:
@@ -129,7 +139,7 @@ class Placement:
         return replace(self, nodes=nodes)
 
 
-class _Course(tune.Callback, tune.Stopper):
+class _Course(Unsaved, tune.Stopper):
     """The course of a fit; ends it when a node is gone that trials wait for: they would for ever.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Nodes with fake GPUs and caches of their own: features are made once on each; nodes come and go."""
+"""Nodes with fake GPUs and caches of their own: features are made once; nodes come and go."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def build(folder, number):
     context = ray.get_runtime_context()
     gpus, node = context.get_accelerator_ids()["GPU"], context.get_node_id()
     time.sleep(0.5)  # so that no node does the work of others
-    return nn.Sequential(Seen(folder, {"node": node, "gpus": gpus, "number": number}), nn.Linear(64, 8))
+    seen = {"node": node, "gpus": gpus, "number": number}
+    return nn.Sequential(Seen(folder, seen), nn.Linear(64, 8))
 
 class Seen(nn.Flatten):
     def __init__(self, folder, seen):
@@ -76,8 +77,8 @@ try:
         first = sum(1 for _ in open("seen.jsonl"))
 
         head = {"kind": "linear", "learning_rate": [1e-3, 1e-2], "epochs": 40}
-        more = Experiment.load("experiment.yaml", ["seeds=3", "output=more", f"heads={json.dumps([head])}"])
-        results = run(more, reporter=Killing())
+        changes = ["seeds=3", "output=more", f"heads={json.dumps([head])}"]
+        results = run(Experiment.load("experiment.yaml", changes), reporter=Killing())
         assert not doomed
         assert results.failures().empty, results.failures().to_dict("records")
         assert len(results.heads()) == MODELS * 7

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ def extract(key: str, wanted: Pass, experiment: Experiment, cache: ActorHandle) 
     from td_ray.work.heads import extract_into
 
     store = FeatureStore(experiment.cache_path, experiment.resources.cache_size)
-    cache.begin.remote(wanted.who)
+    cache.begin.remote(wanted.who, os.getpid())
     counting = Counting(cache, wanted.who)
     try:
         extract_into(store, key, wanted, experiment, counting)
@@ -113,6 +114,7 @@ class FeatureCache:
         self._samples = 0
         self._heard: dict[str, float] = {}
         self._starts: Counter[str] = Counter()
+        self._process: dict[str, int] = {}
         self._given_up: dict[str, str] = {}
         self._making: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         here = NodeAffinitySchedulingStrategy(node, soft=False)
@@ -147,8 +149,9 @@ class FeatureCache:
         try:
             lease: Lease = await task
         except ray.exceptions.RayError as lost:
-            text = self._given_up.setdefault(who, f"{who}: {words_of(str(lost), REMEDY)}")
-            lease = Lease(key, text)
+            if who not in self._given_up:
+                self._given_up[who] = f"{who}: {words_of(str(lost), REMEDY)}"
+            lease = Lease(key, self._given_up[who])
         finally:
             watching.cancel()
         return lease
@@ -158,6 +161,8 @@ class FeatureCache:
         limit = self._experiment.resources.time_limit
         silent = limit + SECONDS_BETWEEN_COUNTS
         while time.monotonic() - self._heard.get(who, math.inf) <= silent:
+            if not _is_alive(self._process.get(who)):
+                self._heard.pop(who, None)  # Ray starts it again, in its own time
             if self._starts[who] > MOST_STARTS:
                 self._given_up[who] = (
                     f"{who}: its process was lost {MOST_STARTS} times, likely for memory; {REMEDY}"
@@ -171,9 +176,10 @@ class FeatureCache:
             )
         ray.cancel(task, force=True)
 
-    def begin(self, who: str) -> None:
-        """A process begins a pass."""
+    def begin(self, who: str, process: int) -> None:
+        """A process of this node, by its number, is about to begin a pass."""
         self._starts[who] += 1
+        self._process[who] = process
 
     def count(self, who: str, samples: int) -> None:
         """So many more samples have gone through the network of a pass."""
@@ -193,3 +199,13 @@ class FeatureCache:
     def held(self) -> list[str]:
         """Keys of the arrays on this node."""
         return [entry.key for entry in self._store.entries()]
+
+
+def _is_alive(process: int | None) -> bool:
+    if process is None:
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -31,7 +31,8 @@ def words_of(error: str, remedy: str) -> str:
     """
     node = _NODE.search(error)
     if node is None:
-        return f"its process was lost too often: {error.strip().splitlines()[-1]}"
+        last = (error.strip().splitlines() or ["Ray does not say why"])[-1]
+        return f"its process was lost too often: {last}"
     sizes = [float(size) for size in _PROCESS.findall(error)]
     own = f", {max(sizes):g}GB of it by this process" if sizes else ""
     return (

@@ -182,6 +182,7 @@ def print_plan(plan: Mapping[str, Any]) -> None:
 
 def _pairs(plan: Mapping[str, Any]) -> str:
     text = f"{plan['pairs']:,}, {plan['pairs_finished']:,} there already"
+    text += f", {plan['pairs_failed']:,} failed before" if plan["pairs_failed"] else ""
     return text if plan["examples"] is None else f"{text}, on {plan['examples']:,} samples each"
 
 

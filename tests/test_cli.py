@@ -129,11 +129,13 @@ def test_a_family_takes_few_lines(zoo: Path) -> None:
     assert td_ray(zoo, "run", "experiment.yaml", "--backend", "inline", *fewer).returncode == 3
     status = td_ray(zoo, "status", "experiment.yaml", *fewer).stdout.splitlines()
     assert status[0] == "88 finished, 22 failed"
-    assert [line.split(" (features)")[0] for line in status[1:]] == [
+    assert [line.split(" (features)")[0] for line in status[1:4]] == [
         "failed: bad-0 species",
         "failed: bad-0 size",
         "failed: bad-0 coin (20 tasks)",
     ]
+    (why,) = status[4:]
+    assert why.startswith("22 failed: for the reasons above; 'td-ray run --retry-failed'")
 
 
 def test_overrides(zoo: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -137,9 +138,10 @@ def test_trouble_of_a_machine_is_no_failure_of_a_unit(zoo: Path, ray_session: No
 
 
 class Heard(Quiet):
-    """Keeps what it hears of samples."""
+    """Keeps what it hears of samples; cannot be copied, like a bar on a terminal."""
 
     def __init__(self) -> None:
+        self.lock = RLock()
         self.counts: list[int] = []
 
     def samples(self, count: int) -> None:

@@ -22,6 +22,12 @@ from td_ray.cli.signals import ended_by_signals
 from td_ray.errors import InputError
 from td_ray.spec import Experiment
 
+WHY_LEFT = {
+    "missing": "not done yet, or begun by a run that was lost; 'td-ray run' goes on with them",
+    "unknown": "files that decide them have not been read yet; 'td-ray run' reads them",
+    "failed": "for the reasons above; 'td-ray run --retry-failed' tries them again",
+}
+
 if TYPE_CHECKING:
     from td_ray.results.tables import Results
 
@@ -110,6 +116,9 @@ def status(experiment: ExperimentPath, overrides: Overrides = None, as_json: Jso
     families = {task.name: task.family for task in made.problem.tasks if task.family}
     for line in failure_lines(grouped_failures(failures, families)):
         say(line)
+    for state, why in WHY_LEFT.items():
+        if counts[state]:
+            say(f"{counts[state]:,} {state}: {why}")
 
 
 @app.command()

@@ -148,7 +148,7 @@ def _keep(path: Path, weights: bytes) -> None:
 
 def _train_on_ray(folder: Path, reporter: Reporter) -> None:
     from td_ray.demo.digits import digits_table, pretraining_set
-    from td_ray.sweep.cluster import map_tasks
+    from td_ray.sweep.map_tasks import map_tasks
 
     networks = missing_networks(folder)
     if not networks:
@@ -163,7 +163,8 @@ def _train_on_ray(folder: Path, reporter: Reporter) -> None:
     arguments = [(strategy, seed) for strategy, seed, _ in networks]
     lost = map_tasks(train_to_bytes, arguments, finished, shared=(images, labels))
     if lost:
-        raise RunError(f"{len(lost)} networks could not be trained; the first: {lost[0][1]}")
+        first = lost[0][1].strip().splitlines()[-1]
+        raise RunError(f"{len(lost)} networks could not be trained; the first: {first}")
 
 
 def _train_inline(folder: Path, reporter: Reporter) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
@@ -18,7 +18,7 @@ from td_ray.head_kinds.exact import ExactHead
 from td_ray.measures import fitting
 from td_ray.measures.features import feature_measures
 from td_ray.memory import default_memory
-from td_ray.plan.tiles import FEATURES, StandInTile, Tile, plan_tiles
+from td_ray.plan.tiles import FEATURES, StandInTile, Tile, plan_tiles, tile_state
 from td_ray.plan.units import HeadUnit, Plan, State
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
@@ -30,6 +30,10 @@ COMPARISONS_PER_SECOND = 3e8
 WIDTH_IF_UNKNOWN = 1024
 OPERATIONS_OF_FEATURES = 2 * FEATURE_EXAMPLES * WIDTH_IF_UNKNOWN**2
 """Of one pair: a product of two matrices of features, which most measures of them come to."""
+
+BYTES_OF_PROCESS = 2**28
+"""Its libraries, before it has any data."""
+COPIES_OF_SOLVERS = 3
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Estimate:
         stand_ins: heads to fit for measures of stand-ins, beside ``heads``.
         pairs: pairs of representations, over all tasks, heads and data sets.
         pairs_finished: those of them that are there.
-        tiles_failed: tiles of pairs whose failure is on record.
+        pairs_failed: those whose failure is on record.
         feature_bytes: of the arrays that the plan reads, with assumed widths where unknown.
         extractions: arrays that are not in the cache.
         kept_bytes: of features that are left to keep in the output folder, before compression.
@@ -59,7 +63,7 @@ class Estimate:
     stand_ins: int
     pairs: int
     pairs_finished: int
-    tiles_failed: int
+    pairs_failed: int
     feature_bytes: int
     extractions: int
     kept_bytes: int
@@ -99,12 +103,13 @@ def estimate(plan: Plan, parts: Parts) -> Estimate:
     searched = [unit for block in plan.searches for unit in block.units]
     pairs = count_pairs(plan)
     tiles = plan_tiles(plan, parts)
-    there = sum(tile.n_pairs for tile in tiles if parts.has_pairs(tile.key))
-    of_features = _pairs_of_features(plan)
-    left_of_features = of_features - sum(
-        tile.n_pairs for tile in tiles if tile.kind == FEATURES and parts.has_pairs(tile.key)
-    )
-    left = pairs - there - left_of_features
+    ended: Counter[State] = Counter()  # pairs
+    left_of_features = _pairs_of_features(plan)
+    for tile in tiles:
+        state = tile_state(tile, parts)
+        ended[state] += tile.n_pairs
+        left_of_features -= tile.n_pairs * (tile.kind == FEATURES and state != "missing")
+    left = pairs - ended["finished"] - ended["failed"] - left_of_features
     compared = 1 + 2 * len(experiment.seeds)
     seconds += left * compared * _examples(plan) / COMPARISONS_PER_SECOND
     stand_ins, operations = _stand_ins(plan, tiles, parts)
@@ -116,8 +121,8 @@ def estimate(plan: Plan, parts: Parts) -> Estimate:
         candidates=sum(len(unit.candidates) for unit in searched),
         stand_ins=stand_ins,
         pairs=pairs,
-        pairs_finished=there,
-        tiles_failed=sum(parts.failure(tile.key) is not None for tile in tiles),
+        pairs_finished=ended["finished"],
+        pairs_failed=ended["failed"],
         feature_bytes=sum(sizes.values()),
         extractions=len(sizes.keys() - widths.keys() - store.shared_keys()),
         kept_bytes=kept_bytes,
@@ -126,6 +131,30 @@ def estimate(plan: Plan, parts: Parts) -> Estimate:
         core_seconds=seconds,
         widths_assumed=assumed,
     )
+
+
+def process_bytes(plan: Plan) -> int:
+    """Memory of the process of a trial, mapped features apart: one number for all of a plan.
+
+    It is what was asked for, or else what the largest unit is likely to take; a process takes some
+    before it begins.
+    """
+    experiment = plan.problem.experiment
+    store = FeatureStore.of(experiment)
+    widths = {entry.key: entry.width for entry in store.entries()}
+    if experiment.resources.memory is not None:
+        return BYTES_OF_PROCESS + experiment.resources.memory
+    likely = max((_unit_bytes(unit, widths) for unit in plan.units), default=0)
+    return BYTES_OF_PROCESS + min(default_memory(), likely)
+
+
+def _unit_bytes(unit: HeadUnit, widths: Mapping[str, int]) -> int:
+    """Scaled features of the training split and what solvers hold beside them, roughly."""
+    known = [widths[str(key)] for key in unit.features.values() if key in widths]
+    width, rows = known[0] if known else WIDTH_IF_UNKNOWN, unit.task.n_train
+    outputs = _fits(unit) * (len(unit.task.classes) or 1)
+    numbers = rows * (width + outputs) + width**2
+    return COPIES_OF_SOLVERS * np.dtype(np.float64).itemsize * numbers
 
 
 def count_pairs(plan: Plan) -> int:
@@ -161,8 +190,8 @@ def count_states(plan: Plan, tiles: Sequence[Tile], parts: Parts) -> dict[str, i
     """Units by state, and with them the tiles of pairs that are not there."""
     counts = {state: plan.count(state) for state in get_args(State)}
     for tile in tiles:
-        if not parts.has_pairs(tile.key):
-            counts["failed" if parts.failure(tile.key) else "missing"] += 1
+        state = tile_state(tile, parts)
+        counts[state] += state != "finished"
     return counts
 
 
@@ -186,11 +215,11 @@ def _examples(plan: Plan) -> float:
 
 def _stand_ins(plan: Plan, tiles: Sequence[Tile], parts: Parts) -> tuple[int, float]:
     """Heads left to fit as stand-ins, and the floating-point operations that they take."""
-    there: Counter[tuple[int, str, str]] = Counter()
+    ended: Counter[tuple[int, str, str]] = Counter()
     for tile in tiles:
-        if isinstance(tile, StandInTile) and parts.has_pairs(tile.key):
+        if isinstance(tile, StandInTile) and tile_state(tile, parts) != "missing":
             place = (tile.columns[0].number, str(tile.task), str(tile.head))
-            there[place] += int(tile.wanted.sum())
+            ended[place] += int(tile.wanted.sum())
     groups: dict[tuple[str, str], list[HeadUnit]] = defaultdict(list)
     for unit in plan.units:
         if unit.with_training:
@@ -201,7 +230,7 @@ def _stand_ins(plan: Plan, tiles: Sequence[Tile], parts: Parts) -> tuple[int, fl
         size = (task.n_train, WIDTH_IF_UNKNOWN, len(task.classes) or 1)
         partners = wanted.partners(wanted.positions(unit.representation for unit in units))
         for unit, others in zip(units, partners.tolist(), strict=True):
-            targets = others + 1 - there[unit.number, *line] // len(task.evaluation)
+            targets = others + 1 - ended[unit.number, *line] // len(task.evaluation)
             left += targets
             operations += head.operations_of_stand_ins(*size, targets) if targets else 0.0
     return left, operations

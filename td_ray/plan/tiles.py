@@ -19,7 +19,7 @@ from td_ray.files import fingerprint
 from td_ray.measures import Measure, fits_stand_ins, fitting
 from td_ray.measures.features import feature_measures
 from td_ray.memory import default_memory
-from td_ray.plan.units import FeatureUnit, HeadUnit, Plan
+from td_ray.plan.units import FeatureUnit, HeadUnit, Plan, State
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
 from td_ray.tasks import FEATURE_EXAMPLES, DataSet
@@ -118,6 +118,13 @@ class StandInTile(Tile):
         """The number of wanted pairs, each counted in one of its two directions."""
         numbers = np.array([each.number for each in self.rows])
         return int((self.wanted[:, 0] & (numbers < self.columns[0].number)).sum())
+
+
+def tile_state(tile: Tile, parts: Parts) -> State:
+    """Whether a tile is there, or its failure is on record, or it is left to do."""
+    if parts.has_pairs(tile.key):
+        return "finished"
+    return "missing" if parts.failure(tile.key) is None else "failed"
 
 
 def plan_tiles(plan: Plan, parts: Parts) -> list[Tile]:

@@ -15,6 +15,10 @@ class Resources(Frozen):
     ``memory`` is for what a trial takes beyond its mapped features; by default 2 GiB, or a quarter
     of what its process may use if that is less. ``tile`` is how many models a side of a tile of
     pairs has; by default 128, or as many as that memory holds the predictions of.
+
+    ``time_limit`` is in seconds: how long the heads of one model, task and kind may take, or a tile
+    of pairs, or a forward pass from one batch to the next. What takes longer is taken to hang: its
+    process is ended, and that unit has failed.
     """
 
     cpus_per_trial: Annotated[int, Field(ge=1)] = 1
@@ -26,3 +30,4 @@ class Resources(Frozen):
     cache: FolderPlace | None = None
     cache_size: ByteSize = ByteSize(50 * 2**30)
     tile: Annotated[int, Field(ge=1)] | None = None
+    time_limit: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 6 * 3600.0

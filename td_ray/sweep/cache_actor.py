@@ -2,17 +2,19 @@
 
 It hands out paths, never arrays: a trial maps the file, and nothing dies with the actor. What is
 leased is not evicted. It belongs to the driver, so that it does not outlive a killed run.
+
+A model that hangs, or whose process is lost too often, is given up on this node: for its other
+layers too, which would fare alike.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from threading import Event, Thread
 from typing import Literal
 
 import ray
@@ -21,11 +23,16 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from td_ray.errors import MachineError, error_text
 from td_ray.features import FeatureStore, Pass
-from td_ray.files import one_line
 from td_ray.spec import Experiment
-from td_ray.sweep.progress import Reporter
+from td_ray.sweep.lost import words_of
 
 SECONDS_BETWEEN_COUNTS = 1.0
+MOST_STARTS = 5
+"""Of one pass. In a cluster that others have started, Ray may start one again for ever."""
+REMEDY = (
+    "a smaller resources.batch_size needs less, and more resources.cpus_per_trial let fewer models "
+    "share a node"
+)
 
 
 @dataclass(frozen=True)
@@ -60,10 +67,11 @@ def with_share(experiment: Experiment, gpus: float) -> Experiment:
 
 
 class Counting:
-    """Tells a cache actor of samples, every second and at the end."""
+    """Tells a cache actor of a pass's samples: at first, every second, and at the end."""
 
-    def __init__(self, cache: ActorHandle) -> None:
-        self._cache, self._count, self._told = cache, 0, time.monotonic()
+    def __init__(self, cache: ActorHandle, who: str) -> None:
+        self._cache, self._who = cache, who
+        self._count, self._told = 0, -SECONDS_BETWEEN_COUNTS
 
     def __call__(self, count: int) -> None:
         """So many more."""
@@ -73,7 +81,7 @@ class Counting:
 
     def tell(self) -> None:
         """Tell of all that it was not told of; nobody waits for the answer."""
-        self._cache.count.remote(self._count)
+        self._cache.count.remote(self._who, self._count)
         self._count, self._told = 0, time.monotonic()
 
 
@@ -82,7 +90,8 @@ def extract(key: str, wanted: Pass, experiment: Experiment, cache: ActorHandle) 
     from td_ray.work.extracting import extract_into
 
     store = FeatureStore.of(experiment)
-    counting = Counting(cache)
+    cache.begin.remote(wanted.who)
+    counting = Counting(cache, wanted.who)
     try:
         extract_into(store, key, wanted, experiment, counting)
     except (OSError, MachineError) as error:
@@ -103,6 +112,10 @@ class FeatureCache:
         self._store = FeatureStore.of(experiment)
         self._leases: Counter[str] = Counter()
         self._samples = 0
+        self._heard: dict[str, float] = {}
+        self._starts: Counter[str] = Counter()
+        self._process: dict[str, int] = {}
+        self._given_up: dict[str, str] = {}
         self._making: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         here = NodeAffinitySchedulingStrategy(node, soft=False)
         # The trial that waits holds the CPUs; asking for one more could wait for ever.
@@ -116,21 +129,62 @@ class FeatureCache:
         async with self._making[wanted.who]:
             if await asyncio.to_thread(self._store.valid, key):
                 return Lease(key)
-            try:
-                me = ray.get_runtime_context().current_actor
-                lease: Lease = await self._extract.remote(key, wanted, self._experiment, me)
-            except ray.exceptions.RayError as lost:
-                text = f"the process that extracted features was lost: {one_line(lost)}"
-                lease = Lease(key, text)
+            lease = await self._made(key, wanted)
         if lease.error is not None:
             self.release(key)
         else:
             await asyncio.to_thread(self._store.evict, set(self._leases))
         return lease
 
-    def count(self, samples: int) -> None:
-        """So many more samples have gone through networks on this node."""
+    async def _made(self, key: str, wanted: Pass) -> Lease:
+        """Have an array made, unless its model has been given up."""
+        who = wanted.who
+        if who in self._given_up:
+            return Lease(key, self._given_up[who])
+        self._heard.pop(who, None)
+        self._starts[who] = 0
+        me = ray.get_runtime_context().current_actor
+        task = self._extract.remote(key, wanted, self._experiment, me)
+        watching = asyncio.create_task(self._watch(who, task))
+        try:
+            lease: Lease = await task
+        except ray.exceptions.RayError as lost:
+            if who not in self._given_up:
+                self._given_up[who] = f"{who}: {words_of(str(lost), REMEDY)}"
+            lease = Lease(key, self._given_up[who])
+        finally:
+            watching.cancel()
+        return lease
+
+    async def _watch(self, who: str, task: ray.ObjectRef) -> None:
+        """End a pass, once begun, of which nothing is heard for too long, or that never ends."""
+        limit = self._experiment.resources.time_limit
+        silent = limit + SECONDS_BETWEEN_COUNTS
+        while time.monotonic() - self._heard.get(who, math.inf) <= silent:
+            if not _is_alive(self._process.get(who)):
+                self._heard.pop(who, None)  # Ray starts it again, in its own time
+            if self._starts[who] > MOST_STARTS:
+                self._given_up[who] = (
+                    f"{who}: its process was lost {MOST_STARTS} times, likely for memory; {REMEDY}"
+                )
+                break
+            await asyncio.sleep(SECONDS_BETWEEN_COUNTS)
+        else:
+            self._given_up[who] = (
+                f"{who}: no sample went through for {limit:g} s, and its process was ended; if a "
+                "batch only needs more time, give it a larger resources.time_limit"
+            )
+        ray.cancel(task, force=True)
+
+    def begin(self, who: str, process: int) -> None:
+        """A process of this node, by its number, is about to begin a pass."""
+        self._starts[who] += 1
+        self._process[who] = process
+
+    def count(self, who: str, samples: int) -> None:
+        """So many more samples have gone through the network of a pass."""
         self._samples += samples
+        self._heard[who] = time.monotonic()
 
     def counted(self) -> int:
         """How many there were since this actor was started."""
@@ -147,28 +201,11 @@ class FeatureCache:
         return [entry.key for entry in self._store.entries()]
 
 
-@contextmanager
-def listening(caches: Sequence[ActorHandle], reporter: Reporter) -> Iterator[None]:
-    """Report the samples that go through networks on all nodes, as long as work goes on."""
-    ended = Event()
-    thread = Thread(target=_listen, args=(caches, reporter, ended), daemon=True)
-    thread.start()
+def _is_alive(process: int | None) -> bool:
+    if process is None:
+        return False
     try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-def _listen(caches: Sequence[ActorHandle], reporter: Reporter, ended: Event) -> None:
-    known = [0] * len(caches)
-    is_last = False
-    while not is_last:
-        is_last = ended.wait(SECONDS_BETWEEN_COUNTS)
-        more = 0
-        for number, cache in enumerate(caches):
-            with suppress(ray.exceptions.RayError):  # an actor that is lost, or busy being started
-                counted = ray.get(cache.counted.remote(), timeout=SECONDS_BETWEEN_COUNTS)
-                more += counted - known[number] if counted > known[number] else 0
-                known[number] = counted
-        reporter.samples(more)
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,71 +1,35 @@
-"""The Ray side of a run: connect, start one cache actor per node, schedule blocks and tiles."""
+"""The Ray side of a run: connect, schedule blocks and tiles, record what is lost too often."""
 
 from __future__ import annotations
 
 import os
 import uuid
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from td_ray.errors import InputError, MachineError, RunError, WorkError
-from td_ray.plan import Block, Plan
+from td_ray.errors import InputError, MachineError, WorkError
+from td_ray.plan import Block, FeatureUnit, HeadUnit, Plan
+from td_ray.plan.estimate import process_bytes
 from td_ray.plan.stand_ins import StandInBlock
-from td_ray.plan.tiles import Tile
+from td_ray.plan.tiles import Tile, tile_state
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
-from td_ray.sweep.cache_actor import FeatureCache, actor_name, listening
 from td_ray.sweep.connection import connected, require_answer
+from td_ray.sweep.lost import REMEDY, run_until_ended, words_of
+from td_ray.sweep.map_tasks import map_tasks
+from td_ray.sweep.nodes import NodeCaches, has_room, nodes_alive
 from td_ray.sweep.progress import Reporter
 from td_ray.sweep.races import run_races
 from td_ray.sweep.squares import squares
 from td_ray.sweep.tasks import compare_tiles, take_predictions
-from td_ray.sweep.trials import AnyBlock, Work, run_trials
+from td_ray.sweep.trials import AnyBlock, Placement, Work, run_trials
+from td_ray.work.head_parts import names_of, units_left
 from td_ray.work.pairs import examples_of
 
-TASKS_IN_FLIGHT_PER_CPU = 2
 MODELS_PER_TASK = 32
-
-
-def map_tasks(
-    function: Callable[..., Any],
-    arguments: Sequence[tuple[Any, ...]],
-    each: Callable[[int, Any], None],
-    shared: tuple[Any, ...] = (),
-) -> list[tuple[int, str]]:
-    """Call a function as Ray tasks of one CPU, a bounded number in flight.
-
-    Args:
-        function: called with one item of ``arguments``, then ``shared``.
-        arguments: one tuple per task; references to objects in the store become the objects.
-        each: gets the number of a task that ended and what it returned.
-        shared: arguments of all tasks; put into the object store once.
-
-    Returns:
-        Tasks that raised or whose processes were lost too often, with the last error.
-    """
-    remote = ray.remote(function)
-    common = [ray.put(value) for value in shared]
-    waiting = list(enumerate(arguments))[::-1]
-    flying: dict[ray.ObjectRef, int] = {}
-    lost: list[tuple[int, str]] = []
-    bound = max(2, TASKS_IN_FLIGHT_PER_CPU * int(ray.cluster_resources().get("CPU", 1)))
-    while waiting or flying:
-        while waiting and len(flying) < bound:
-            number, values = waiting.pop()
-            flying[remote.remote(*values, *common)] = number
-        ready, _ = ray.wait(list(flying), num_returns=1)
-        for reference in ready:
-            number = flying.pop(reference)
-            try:
-                each(number, ray.get(reference))
-            except ray.exceptions.RayError as error:
-                lost.append((number, str(error).strip().splitlines()[-1]))
-    return lost
 
 
 def _require_room(experiment: Experiment) -> None:
@@ -98,7 +62,7 @@ class OnRay:
         self._reporter = reporter
         self._connection = connected(address)
         self._is_connected = False
-        self._caches: dict[str, Any] = {}
+        self._caches: NodeCaches | None = None
 
     def __enter__(self) -> Self:
         if not ray.is_initialized():
@@ -111,59 +75,115 @@ class OnRay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for cache in self._caches.values():
-            ray.kill(cache)
+        if self._caches is not None:
+            self._caches.kill()
         if self._is_connected:
             self._connection.__exit__(kind, error, trace)
 
     def run_searches(self, plan: Plan, blocks: Sequence[Block], reporter: Reporter) -> None:
         """Race the candidates of blocks as trials of Ray Tune."""
         experiment = plan.problem.experiment
-        self._prepare(experiment)
+        caches = self._prepare(experiment)
         reporter.stage("searches", sum(map(len, blocks)))
-        nodes = self._nodes_with_features(blocks, experiment.resources.cpus_per_trial)
-        with listening(list(self._caches.values()), reporter):
-            run_races(Work(experiment, blocks), nodes, reporter)
+        placement = self._placement(plan, caches, blocks)
+        with caches.listening(reporter):
+            run_races(Work(experiment, blocks), placement, reporter)
 
     def run_blocks(self, plan: Plan, blocks: Sequence[Block], reporter: Reporter) -> None:
         """Fit heads as trials of Ray Tune; models that have their predictions come first."""
-        experiment = plan.problem.experiment
+        experiment, parts = plan.problem.experiment, Parts(plan.problem.experiment.output_folder)
         reporter.stage("heads", sum(map(len, blocks)))
         stored = [block for block in blocks if block.is_stored]
         fitted = [block for block in blocks if not block.is_stored]
+
+        def left_of(some: Sequence[Block]) -> list[HeadUnit | FeatureUnit]:
+            return [unit for block in some for unit in units_left(block, parts)]
+
+        def give_up(units: Sequence[HeadUnit | FeatureUnit], error: str) -> None:
+            for unit in units:
+                text = WorkError(f"{names_of(unit)}: {words_of(error, REMEDY)}")
+                stage = "features" if isinstance(unit, FeatureUnit) else "heads"
+                parts.write_failure(str(unit.key), stage, text)
+
         if stored:
             self._connect()
-            self._take_stored(stored, experiment, reporter)
-        if not fitted:
-            return
-        self._prepare(experiment)
-        nodes = self._nodes_with_features(fitted, experiment.resources.cpus_per_trial)
-        with listening(list(self._caches.values()), reporter):
-            lost = run_trials(Work(experiment, fitted), nodes, reporter)
-        for number, error in lost:
-            self._give_up([fitted[number]], experiment, error)
+            run_until_ended(
+                [
+                    stored[start : start + MODELS_PER_TASK]
+                    for start in range(0, len(stored), MODELS_PER_TASK)
+                ],
+                lambda some: self._take_stored(some, experiment, reporter),
+                left_of,
+                give_up,
+            )
+        if fitted:
+            caches = self._prepare(experiment)
+            run_until_ended(
+                fitted,
+                lambda some: self._run_trials(plan, caches, some, reporter),
+                lambda block: left_of([block]),
+                give_up,
+            )
 
     def run_stand_ins(self, plan: Plan, blocks: Sequence[StandInBlock], reporter: Reporter) -> None:
         """Fit stand-ins as trials of Ray Tune, where their features are."""
         experiment = plan.problem.experiment
-        self._prepare(experiment)
+        caches = self._prepare(experiment)
         reporter.stage("stand-ins", sum(map(len, blocks)))
-        nodes = self._nodes_with_features(blocks, experiment.resources.cpus_per_trial)
-        with listening(list(self._caches.values()), reporter):
-            lost = run_trials(Work(experiment, blocks), nodes, reporter)
-        for number, error in lost:
-            self._give_up_tiles(
-                [tile for unit in blocks[number].units for tile in unit.tiles], experiment, error
-            )
+        run_until_ended(
+            blocks,
+            lambda some: self._run_trials(plan, caches, some, reporter),
+            lambda block: _tiles_left([t for u in block.units for t in u.tiles], experiment),
+            lambda tiles, error: _give_up_tiles(tiles, experiment, error),
+        )
+
+    def run_tiles(self, plan: Plan, tiles: Sequence[Tile], reporter: Reporter) -> None:
+        """Compare the pairs of tiles as Ray tasks."""
+        self._connect()
+        reporter.stage("pairs", len(tiles))
+        experiment = plan.problem.experiment
+        shared = (experiment, uuid.uuid4().hex)
+        examples = {key: ray.put(each) for key, each in examples_of(plan, tiles)}
+
+        def run(together: Sequence[Sequence[Tile]]) -> list[tuple[int, str]]:
+            troubles: list[str] = []
+
+            def ended(number: int, trouble: str) -> None:
+                reporter.advance(len(together[number]))
+                troubles.extend([trouble] if trouble else [])
+
+            arguments = [(some, examples[some[0].task, some[0].data]) for some in together]
+            lost = map_tasks(compare_tiles, arguments, ended, shared)
+            if troubles:
+                raise MachineError(troubles[0])
+            return lost
+
+        run_until_ended(
+            [
+                [tiles[place] for place in square]
+                for square in squares(tiles, int(ray.cluster_resources().get("CPU", 1)))
+            ],
+            run,
+            lambda some: _tiles_left(some, experiment),
+            lambda some, error: _give_up_tiles(some, experiment, error),
+        )
+
+    def _run_trials(
+        self,
+        plan: Plan,
+        caches: NodeCaches,
+        blocks: Sequence[AnyBlock],
+        reporter: Reporter,
+    ) -> list[tuple[int, str]]:
+        experiment = plan.problem.experiment
+        placement = self._placement(plan, caches, blocks)
+        with caches.listening(reporter):
+            return run_trials(Work(experiment, blocks), placement, reporter)
 
     def _take_stored(
-        self, blocks: Sequence[Block], experiment: Experiment, reporter: Reporter
-    ) -> None:
+        self, chunks: Sequence[Sequence[Block]], experiment: Experiment, reporter: Reporter
+    ) -> list[tuple[int, str]]:
         """Read predictions that are there: as tasks of many models, since nothing is fitted."""
-        chunks = [
-            blocks[start : start + MODELS_PER_TASK]
-            for start in range(0, len(blocks), MODELS_PER_TASK)
-        ]
         troubles: list[str] = []
 
         def ended(number: int, counts: tuple[int, int, str]) -> None:
@@ -171,61 +191,29 @@ class OnRay:
             reporter.advance(finished, failed)
             troubles.extend([trouble] if trouble else [])
 
-        for number, error in map_tasks(
-            take_predictions, [(chunk,) for chunk in chunks], ended, (experiment,)
-        ):
-            self._give_up(chunks[number], experiment, error)
+        lost = map_tasks(take_predictions, [(chunk,) for chunk in chunks], ended, (experiment,))
         if troubles:
             raise MachineError(troubles[0])
+        return lost
 
-    def _give_up(self, blocks: Sequence[Block], experiment: Experiment, error: str) -> None:
-        """Write down the failure of units whose process was lost too often."""
-        parts = Parts(experiment.output_folder)
-        text = f"its process was lost too often: {error.strip().splitlines()[-1]}"
-        for block in blocks:
-            for unit in block.units:
-                if not parts.has_heads(str(unit.key), unit.runs):
-                    parts.write_failure(str(unit.key), "heads", WorkError(text))
-            for kept in block.kept:
-                if not parts.has_features(str(kept.key)):
-                    parts.write_failure(str(kept.key), "features", WorkError(text))
+    def _placement(self, plan: Plan, caches: NodeCaches, blocks: Sequence[AnyBlock]) -> Placement:
+        """What trials have of a machine; a plan that asks for more memory gets all of a node's."""
+        resources = plan.problem.experiment.resources
+        share = {"CPU": float(resources.cpus_per_trial)}
+        if resources.gpus_per_trial:
+            share["GPU"] = resources.gpus_per_trial
+        fitting = [there for there in nodes_alive().values() if has_room(there, share)]
+        most = max((there.get("memory", 0.0) for there in fitting), default=0.0)
+        share["memory"] = min(float(process_bytes(plan)), most)
+        return Placement(share, caches.nodes_with_features(blocks, share))
 
-    def run_tiles(self, plan: Plan, tiles: Sequence[Tile], reporter: Reporter) -> None:
-        """Compare the pairs of tiles as Ray tasks."""
-        self._connect()
-        reporter.stage("pairs", len(tiles))
-        troubles: list[str] = []
-
-        together = [
-            [tiles[place] for place in square]
-            for square in squares(tiles, int(ray.cluster_resources().get("CPU", 1)))
-        ]
-
-        def ended(number: int, trouble: str) -> None:
-            reporter.advance(len(together[number]))
-            troubles.extend([trouble] if trouble else [])
-
-        shared = (plan.problem.experiment, uuid.uuid4().hex)
-        examples = {key: ray.put(each) for key, each in examples_of(plan, tiles)}
-        arguments = [(some, examples[some[0].task, some[0].data]) for some in together]
-        for number, error in map_tasks(compare_tiles, arguments, ended, shared):
-            self._give_up_tiles(together[number], plan.problem.experiment, error)
-        if troubles:
-            raise MachineError(troubles[0])
-
-    def _give_up_tiles(self, tiles: Sequence[Tile], experiment: Experiment, error: str) -> None:
-        """The same of tiles."""
-        parts = Parts(experiment.output_folder)
-        for tile in tiles:
-            if not parts.has_pairs(tile.key):
-                parts.write_failure(tile.key, "pairs", WorkError(error.strip().splitlines()[-1]))
-
-    def _prepare(self, experiment: Experiment) -> None:
+    def _prepare(self, experiment: Experiment) -> NodeCaches:
         """Connect, and have a cache actor on each node."""
         self._connect()
         _require_room(experiment)
-        if not self._caches:
-            self._start_caches(experiment)
+        if self._caches is None:
+            self._caches = NodeCaches(experiment)
+        return self._caches
 
     def _connect(self) -> None:
         if not self._is_connected:
@@ -234,41 +222,14 @@ class OnRay:
             self._connection.__enter__()
             self._is_connected = True
 
-    def _start_caches(self, experiment: Experiment) -> None:
-        """One cache actor on each node; it needs no resources of its own."""
-        actor = ray.remote(FeatureCache)
-        for node in (node["NodeID"] for node in ray.nodes() if node["Alive"]):
-            self._caches[node] = actor.options(
-                name=actor_name(node),
-                num_cpus=0,
-                max_restarts=-1,
-                max_task_retries=-1,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
-            ).remote(node, experiment)
-        try:
-            ray.get([cache.held.remote() for cache in self._caches.values()])
-        except ray.exceptions.RayError as error:
-            raise RunError(f"a cache actor did not start: {error}") from None
 
-    def _nodes_with_features(
-        self, blocks: Sequence[AnyBlock], cpus_per_trial: int
-    ) -> Mapping[int, str]:
-        """Blocks whose features are on exactly one of several nodes, if trials fit there."""
-        if len(self._caches) < 2:
-            return {}
-        cpus = {node["NodeID"]: node["Resources"].get("CPU", 0) for node in ray.nodes()}
-        holders: dict[str, list[str]] = defaultdict(list)
-        for node, cache in self._caches.items():
-            for key in ray.get(cache.held.remote()):
-                holders[key].append(node)
-        nodes = {
-            key: here[0]
-            for key, here in holders.items()
-            if len(here) == 1 and cpus[here[0]] >= cpus_per_trial
-        }
-        found: dict[int, str] = {}
-        for number, block in enumerate(blocks):
-            here = [nodes[key] for key in block.feature_keys if key in nodes]
-            if here:
-                found[number] = max(set(here), key=here.count)
-        return found
+def _tiles_left(tiles: Sequence[Tile], experiment: Experiment) -> list[Tile]:
+    parts = Parts(experiment.output_folder)
+    return [tile for tile in tiles if tile_state(tile, parts) == "missing"]
+
+
+def _give_up_tiles(tiles: Sequence[Tile], experiment: Experiment, error: str) -> None:
+    """Write down the failure of tiles whose process was lost too often."""
+    for tile in tiles:
+        text = WorkError(words_of(error, REMEDY))
+        Parts(experiment.output_folder).write_failure(tile.key, "pairs", text)

@@ -12,7 +12,7 @@ from td_ray.files import DigestMemory, remove_leftovers
 from td_ray.plan import Block, Plan, make_plan
 from td_ray.plan.resolve import resolve
 from td_ray.plan.stand_ins import StandInBlock, stand_in_blocks
-from td_ray.plan.tiles import StandInTile, Tile, plan_tiles
+from td_ray.plan.tiles import StandInTile, Tile, plan_tiles, tile_state
 from td_ray.results.manifest import read_manifest, write_manifest
 from td_ray.results.parts import Parts
 from td_ray.results.tables import Results, open_results
@@ -73,6 +73,8 @@ def run(
         _forget_failures(make_plan(problem, manifest, parts, digest), parts)
     plan = make_plan(problem, manifest, parts, digest)
     _prepare_targets([unit.task for block in plan.blocks for unit in block.units], reporter)
+    if backend == "inline" and "time_limit" in experiment.resources.model_fields_set:
+        reporter.say("resources.time_limit: ignored by 'inline', whose process has to stay")
     with _workers(backend, address, reporter) as workers, held(parts.output, reporter.say):
         if read_manifest(parts.output, experiment) != manifest:  # another run has just ended
             manifest = read_manifest(parts.output, experiment)
@@ -89,7 +91,7 @@ def run(
             workers.run_blocks(plan, plan.blocks, reporter)
             parts.look()
         tiles = plan_tiles(plan, parts)
-        missing = [tile for tile in tiles if not parts.has_pairs(tile.key)]
+        missing = [tile for tile in tiles if tile_state(tile, parts) == "missing"]
         if missing:
             _prepare_targets(_tasks_with_truth(plan, missing), reporter)
             _compare(workers, plan, missing, reporter)
@@ -97,7 +99,7 @@ def run(
         write_manifest(parts.output, plan.manifest, experiment)  # a folder may have been emptied
         compact(plan, tiles, parts)
     left = make_plan(problem, manifest, parts, digest).count("missing")
-    left += sum(not parts.has_pairs(tile.key) and not parts.failure(tile.key) for tile in tiles)
+    left += sum(tile_state(tile, parts) == "missing" for tile in tiles)
     if left:
         raise RunError(
             f"the run ended with {left} units neither finished nor recorded as failed; "
@@ -137,9 +139,14 @@ def _prepare_targets(tasks: Iterable[Task], reporter: Reporter) -> None:
 
 
 def _forget_failures(plan: Plan, parts: Parts) -> None:
-    for unit, state in zip(plan.units, plan.states, strict=True):
+    """Of units, and of the tiles of pairs that these make up so far."""
+    keys = [unit.key for unit in plan.units] + [unit.key for unit in plan.kept]
+    for key, state in zip(keys, plan.states + plan.kept_states, strict=True):
         if state == "failed":
-            parts.clear_failure(str(unit.key))
+            parts.clear_failure(str(key))
+    for tile in plan_tiles(plan, parts):
+        if tile_state(tile, parts) == "failed":
+            parts.clear_failure(tile.key)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ray import tune
@@ -20,9 +20,12 @@ from td_ray.head_kinds import Lap
 from td_ray.plan import Block
 from td_ray.results.parts import Parts
 from td_ray.sweep.cache_actor import with_share
+from td_ray.sweep.leases import Leases
+from td_ray.sweep.lost import REMEDY, words_of
 from td_ray.sweep.progress import Reporter
-from td_ray.sweep.trials import TRIALS_PER_FIT, Leases, Work, fit_trials, shares_of
-from td_ray.work.head_parts import named
+from td_ray.sweep.trials import TRIALS_PER_FIT, Placement, Unsaved, Work, fit_trials
+from td_ray.work.head_parts import named, names_of
+from td_ray.work.time_limit import TimeLimit
 
 REDUCTION = 3  # of candidates from one rung to the next
 
@@ -45,6 +48,8 @@ class CandidateTrial(tune.Trainable):
     def setup(self, config: dict[str, Any], work: Work[Block]) -> None:
         """Keep the run's work; called once per process."""
         self._work = work
+        self._parts = Parts(work.experiment.output_folder)
+        self._limit = TimeLimit(work.experiment.resources.time_limit)
         self._leases: Leases | None = None
         self._laps: Iterator[Lap] | None = None
         self._stage = ""
@@ -60,11 +65,12 @@ class CandidateTrial(tune.Trainable):
         """Train up to the next rung; trouble of the machine is reported, and ends the trial."""
         lap, trouble = Lap(0, None), ""
         try:
-            if self._laps is None:
-                self._laps = self._race()
-            for lap in self._laps:
-                if lap.reason or lap.epochs in self._rungs:
-                    break
+            with self._limit.of_unit(self._late):
+                if self._laps is None:
+                    self._laps = self._race()
+                for lap in self._laps:
+                    if lap.reason or lap.epochs in self._rungs:
+                        break
         except (OSError, MachineError) as error:
             trouble = str(error)
         except Exception as error:  # one candidate's trouble costs that candidate alone
@@ -102,6 +108,11 @@ class CandidateTrial(tune.Trainable):
         self._rungs = rungs(self._candidate.epochs)
         self._stage = "features"
 
+    def _late(self, error: WorkError) -> None:
+        """A candidate that hangs is its unit's failure: the others would fare alike."""
+        text = f"{names_of(self._unit)}: {error}"
+        self._parts.write_failure(str(self._unit.key), self._stage, WorkError(text))
+
     def _race(self) -> Iterator[Lap]:
         import torch
 
@@ -109,8 +120,10 @@ class CandidateTrial(tune.Trainable):
         from td_ray.work.search import race
 
         experiment = self._work.experiment
+        if failure := self._parts.failure(str(self._unit.key)):
+            raise WorkError(failure["error"])  # a candidate of this unit was ended
         torch.set_num_threads(experiment.resources.cpus_per_trial)
-        self._leases = Leases(self._block.passes, experiment)
+        self._leases = Leases(self._block.passes, experiment, self._limit)
         share = with_share(experiment, experiment.resources.gpus_per_trial)
         scaled = ScaledFeatures(self._leases.open, share)
         scaled.load(self._unit)
@@ -155,7 +168,7 @@ class Races(FIFOScheduler):
         return self._races[block, unit]
 
 
-class _Judge(tune.Callback):
+class _Judge(Unsaved):
     """Writes the choice, or the failure, of each unit whose candidates have all ended."""
 
     def __init__(self, work: Work[Block], parts: Parts, reporter: Reporter) -> None:
@@ -181,6 +194,11 @@ class _Judge(tune.Callback):
         except OSError as error:  # such as a full disk; Tune would go on as if nothing were
             self.troubles[block, unit] = str(error)
 
+    def begin_again(self, places: Iterable[Place]) -> None:
+        """Forget the candidates of units whose races were broken off."""
+        for place in places:
+            self._ended.pop(place, None)
+
     def end(self, place: Place, candidate: int, lap: Lap, stage: str) -> None:
         """Take the last lap of a candidate, and judge its unit once it was the last."""
         from td_ray.work.search import choose
@@ -190,10 +208,12 @@ class _Judge(tune.Callback):
         ended[candidate] = (lap, stage)
         if len(ended) < len(unit.candidates) or place in self.troubles:
             return
+        if self._parts.failure(str(unit.key)) is not None:  # a candidate was ended
+            self._reporter.advance(0, 1)
+            return
         laps = [ended[number][0] for number in range(len(ended))]
         try:
             self._parts.write_choice(str(unit.key), choose(unit, laps))
-            self._parts.clear_failure(str(unit.key))
             self._reporter.advance(1, 0)
         except WorkError as error:
             first = ended[0][1]
@@ -201,38 +221,43 @@ class _Judge(tune.Callback):
             self._reporter.advance(0, 1)
 
 
-def run_races(work: Work[Block], nodes: Mapping[int, str], reporter: Reporter) -> None:
+def run_races(work: Work[Block], placement: Placement, reporter: Reporter) -> None:
     """Choose for all units of all blocks; each leaves its choice, or its failure, on disk.
 
     Args:
         work: the experiment and its blocks.
-        nodes: blocks whose features are on a node already, and the node's id.
+        placement: where trials run.
         reporter: hears about units that have chosen.
 
     Raises:
         MachineError: a machine was in trouble, so that units have not chosen.
     """
     judge = _Judge(work, Parts(work.experiment.output_folder), reporter)
-    shares = shares_of(work.experiment, lambda config: nodes.get(int(config["candidate"][0])))
-    for chunk in _chunks(work):
-        trainable = tune.with_resources(tune.with_parameters(CandidateTrial, work=work), shares)
-        for result in fit_trials(trainable, {"candidate": chunk}, [judge], Races(work)):
-            if result.error is not None:
-                block, unit, candidate = result.config["candidate"]
-                text = str(result.error).strip().splitlines()[-1]
-                lap = Lap(0, None, f"its process was lost too often: {text}")
-                judge.end((block, unit), candidate, lap, "search")
+    trainable = tune.with_parameters(CandidateTrial, work=work)
+    left = [
+        (block, unit) for block, each in enumerate(work.blocks) for unit in range(len(each.units))
+    ]
+    while left:
+        chunk, left = _chunk(work, left)
+        blocks = {candidate: candidate[0] for candidate in chunk}
+        fit = fit_trials(trainable, "candidate", blocks, placement, [judge], Races(work))
+        for (block, unit, candidate), error in fit.lost.items():
+            judge.end((block, unit), candidate, Lap(0, None, words_of(error, REMEDY)), "search")
+        again = dict.fromkeys((block, unit) for block, unit, _ in fit.unfinished)
+        judge.begin_again(again)
+        left = [*again, *left]
     if judge.troubles:
         raise MachineError(next(iter(judge.troubles.values())))
 
 
-def _chunks(work: Work[Block]) -> list[list[tuple[int, int, int]]]:
-    """Candidates by (block, unit, number), in runs of whole units that one ``fit`` can take."""
-    chunks: list[list[tuple[int, int, int]]] = [[]]
-    for block, units in enumerate(each.units for each in work.blocks):
-        for number, unit in enumerate(units):
-            candidates = [(block, number, each) for each in range(len(unit.candidates))]
-            if chunks[-1] and len(chunks[-1]) + len(candidates) > TRIALS_PER_FIT:
-                chunks.append([])
-            chunks[-1] += candidates
-    return chunks
+def _chunk(
+    work: Work[Block], left: Sequence[Place]
+) -> tuple[list[tuple[int, int, int]], list[Place]]:
+    """Candidates by (block, unit, number) of units that one fit can take, and units of the rest."""
+    chunk: list[tuple[int, int, int]] = []
+    for number, (block, unit) in enumerate(left):
+        count = len(work.blocks[block].units[unit].candidates)
+        if chunk and len(chunk) + count > TRIALS_PER_FIT:
+            return chunk, list(left[number:])
+        chunk += [(block, unit, candidate) for candidate in range(count)]
+    return chunk, []

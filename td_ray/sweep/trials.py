@@ -6,29 +6,32 @@ used, since the truth is which parts exist.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-import ray
 from ray import tune
 from ray.tune.execution import class_cache
 from ray.tune.schedulers import TrialScheduler
 
-from td_ray.errors import MachineError, WorkError
-from td_ray.features import Features, FeatureStore, Pass
+from td_ray.errors import MachineError
 from td_ray.files import scratch_folder
 from td_ray.plan import Block
 from td_ray.plan.stand_ins import StandInBlock
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
-from td_ray.sweep.cache_actor import Lease, actor_name, with_share
+from td_ray.sweep.cache_actor import with_share
 from td_ray.sweep.host_signals import handlers_given_back
+from td_ray.sweep.leases import Leases
+from td_ray.sweep.nodes import Shares, nodes_alive
 from td_ray.sweep.progress import Reporter
-from td_ray.tasks import DataSet
+from td_ray.work.time_limit import TimeLimit
 
 TRIALS_PER_FIT = 2000
 FAILURES_OF_PROCESSES = 3
+SECONDS_BETWEEN_LOOKS = 1.0
+"""At which nodes are alive."""
 
 CREDENTIALS = (
     *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
@@ -69,14 +72,15 @@ class HeadTrial(tune.Trainable):
         block = self._work.blocks[self._number]
         experiment = self._work.experiment
         share = with_share(experiment, experiment.resources.gpus_per_trial)
-        leases = Leases(block.passes, experiment)
+        limit = TimeLimit(experiment.resources.time_limit)
+        leases = Leases(block.passes, experiment, limit)
         finished, failed, trouble = 0, 0, ""
         try:
             parts = Parts(experiment.output_folder)
             if isinstance(block, StandInBlock):
-                finished, failed = run_stand_ins(block, share, parts, leases.open)
+                finished, failed = run_stand_ins(block, share, parts, leases.open, limit)
             else:
-                finished, failed = run_block(block, share, parts, leases.open)
+                finished, failed = run_block(block, share, parts, leases.open, limit)
         except (OSError, MachineError) as error:
             trouble = str(error)
         finally:
@@ -90,36 +94,17 @@ class HeadTrial(tune.Trainable):
         """Nothing: parts are the state."""
 
 
-class Leases:
-    """The features that one block holds on this node."""
+class Unsaved(tune.Callback):
+    """A callback of which Tune saves nothing for its restore, which is not used.
 
-    def __init__(self, passes: Mapping[str, Pass], experiment: Experiment) -> None:
-        self._passes = passes
-        self._store = FeatureStore.of(experiment)
-        node = ray.get_runtime_context().get_node_id()
-        self._cache = ray.get_actor(actor_name(node))
-        self._held: list[str] = []
+    A reporter may hold what cannot be saved, such as a terminal's lock.
+    """
 
-    def open(self, key: str, data: DataSet) -> Features:
-        """Map the features of the block's representation on a data set.
-
-        Raises:
-            WorkError: they could not be extracted.
-            MachineError: the same, for no fault of the model.
-        """
-        lease: Lease = ray.get(self._cache.lease.remote(key, self._passes[data.name]))
-        if lease.error is not None:
-            raise (MachineError if lease.blame == "machine" else WorkError)(lease.error)
-        self._held.append(key)
-        return self._store.open(key)
-
-    def release(self) -> None:
-        """Give all of them back."""
-        for key in self._held:
-            self._cache.release.remote(key)
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
 
 
-class _Listener(tune.Callback):
+class _Listener(Unsaved):
     """Passes the ends of trials on, and keeps what troubles the machines had."""
 
     def __init__(self, reporter: Reporter) -> None:
@@ -134,14 +119,80 @@ class _Listener(tune.Callback):
             self.troubles.append(str(result["trouble"]))
 
 
+@dataclass(frozen=True)
+class Placement:
+    """Where trials run.
+
+    Attributes:
+        share: what each has of a machine.
+        nodes: blocks whose features are on a node already, and the node's id.
+    """
+
+    share: Shares
+    nodes: Mapping[int, str]
+
+    def of_block(self, block: int) -> tune.PlacementGroupFactory:
+        """A block's share; on the node that has its features, where one has them."""
+        share = dict(self.share)
+        if block not in self.nodes:
+            return tune.PlacementGroupFactory([share])
+        selector = {"ray.io/node-id": self.nodes[block]}
+        return tune.PlacementGroupFactory([share], bundle_label_selector=[selector])
+
+    def on_nodes_alive(self) -> Placement:
+        """The same without nodes that are gone."""
+        alive = nodes_alive()
+        nodes = {block: node for block, node in self.nodes.items() if node in alive}
+        return replace(self, nodes=nodes)
+
+
+class _Course(Unsaved, tune.Stopper):
+    """The course of a fit; ends it when a node is gone that trials wait for: they would for ever.
+
+    Attributes:
+        left: trials that have not ended, by their setting, with the node they are bound to.
+        lost: those whose processes were lost too often, with the last error.
+        misses_nodes: whether a node is gone that some wait for.
+    """
+
+    def __init__(self, name: str, left: Mapping[Hashable, str | None]) -> None:
+        self._name = name
+        self._looked = time.monotonic()
+        self.left = dict(left)
+        self.lost: dict[Hashable, str] = {}
+        self.misses_nodes = False
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """It has ended."""
+        del self.left[trial.config[self._name]]
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """It was lost."""
+        setting = trial.config[self._name]
+        del self.left[setting]
+        self.lost[setting] = str(trial.get_error())
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Whether one trial is to stop: no."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether all are to stop."""
+        awaited = {node for node in self.left.values() if node is not None}
+        if awaited and time.monotonic() - self._looked > SECONDS_BETWEEN_LOOKS:
+            self.misses_nodes = not awaited <= nodes_alive().keys()
+            self._looked = time.monotonic()
+        return self.misses_nodes
+
+
 def run_trials(
-    work: Work[AnyBlock], nodes: Mapping[int, str], reporter: Reporter
+    work: Work[AnyBlock], placement: Placement, reporter: Reporter
 ) -> list[tuple[int, str]]:
     """Run all blocks.
 
     Args:
         work: the experiment and its blocks.
-        nodes: blocks whose features are on a node already, and the node's id.
+        placement: where they run.
         reporter: hears about ended trials.
 
     Returns:
@@ -152,65 +203,67 @@ def run_trials(
     """
     listener = _Listener(reporter)
     lost: list[tuple[int, str]] = []
-    numbers = list(range(len(work.blocks)))
-    shares = shares_of(work.experiment, lambda config: nodes.get(int(config["block"])))
-    for start in range(0, len(numbers), TRIALS_PER_FIT):
-        chunk = numbers[start : start + TRIALS_PER_FIT]
-        trainable = tune.with_resources(tune.with_parameters(HeadTrial, work=work), shares)
-        results = fit_trials(trainable, {"block": chunk}, [listener])
-        lost += [
-            (int(result.config["block"]), str(result.error))
-            for result in results
-            if result.error is not None
-        ]
+    trainable = tune.with_parameters(HeadTrial, work=work)
+    left = list(range(len(work.blocks)))
+    while left:
+        chunk, left = left[:TRIALS_PER_FIT], left[TRIALS_PER_FIT:]
+        blocks = {number: number for number in chunk}
+        fit = fit_trials(trainable, "block", blocks, placement, [listener])
+        lost += [(int(block), error) for block, error in fit.lost.items()]
+        left = [int(block) for block in fit.unfinished] + left
     if listener.troubles:
         raise MachineError(listener.troubles[0])
     return lost
 
 
+@dataclass(frozen=True)
+class Fit:
+    """What became of trials that have not ended by themselves.
+
+    Attributes:
+        lost: those whose processes were lost too often, with the last error.
+        unfinished: those that were stopped since a node is gone.
+    """
+
+    lost: Mapping[Any, str]
+    unfinished: Sequence[Any]
+
+
 def fit_trials(
     trainable: Any,
-    space: Mapping[str, Sequence[Any]],
+    name: str,
+    blocks: Mapping[Any, int],
+    placement: Placement,
     callbacks: Sequence[tune.Callback],
     scheduler: TrialScheduler | None = None,
-) -> list[Any]:
-    """Run one trial for every value in the space, on reused actors; returns their results.
+) -> Fit:
+    """Run trials on reused actors.
+
+    Args:
+        name: of the one setting in which they differ.
+        blocks: its values, one for each trial, and the block that each is of.
 
     Raises:
         KeyboardInterrupt: Tune was told to stop.
     """
+    placement = placement.on_nodes_alive()
+    course = _Course(name, {each: placement.nodes.get(at) for each, at in blocks.items()})
     # Tune would put them into the description of each trial, which Ray logs where all can read it.
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(CREDENTIALS)
     with scratch_folder() as scratch, handlers_given_back():  # nothing in the folder is used
         tuner = tune.Tuner(
-            trainable,
-            param_space={name: tune.grid_search(list(values)) for name, values in space.items()},
+            tune.with_resources(trainable, lambda config: placement.of_block(blocks[config[name]])),
+            param_space={name: tune.grid_search(list(blocks))},
             tune_config=tune.TuneConfig(reuse_actors=True, scheduler=scheduler),
             run_config=tune.RunConfig(
                 storage_path=str(scratch),
                 verbose=0,
-                callbacks=list(callbacks),
+                stop=course,
+                callbacks=[*callbacks, course],
                 failure_config=tune.FailureConfig(max_failures=FAILURES_OF_PROCESSES),
             ),
         )
-        results = list(tuner.fit())
-    if any(result.error is None and not (result.metrics or {}).get("done") for result in results):
+        tuner.fit()
+    if course.left and not course.misses_nodes:
         raise KeyboardInterrupt  # Tune takes the signal, stops its trials, and returns as if done
-    return results
-
-
-def shares_of(
-    experiment: Experiment, node_of: Callable[[dict[str, Any]], str | None]
-) -> Callable[[dict[str, Any]], tune.PlacementGroupFactory]:
-    """A trial's share of a machine; on the node that has its features, where one has them."""
-    share: dict[str, float] = {"CPU": experiment.resources.cpus_per_trial}
-    if experiment.resources.gpus_per_trial:
-        share["GPU"] = experiment.resources.gpus_per_trial
-
-    def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        node = node_of(config)
-        if node is None:
-            return tune.PlacementGroupFactory([share])
-        return tune.PlacementGroupFactory([share], bundle_label_selector=[{"ray.io/node-id": node}])
-
-    return resources
+    return Fit(course.lost, list(course.left))

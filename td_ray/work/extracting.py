@@ -69,6 +69,7 @@ def _run_pass(
         if not arrays.layers:
             return {}
         folder, resources = experiment.folder, experiment.resources
+        heard(0)  # it is this process's turn, and the pass begins
         for block in extract_features(wanted, arrays.layers, arrays.start, folder, resources):
             arrays.append(block)
             heard(len(next(iter(block.values()))))

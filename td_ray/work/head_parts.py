@@ -12,14 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from td_ray.errors import MachineError, WorkError, error_text
-from td_ray.plan import FeatureUnit, HeadUnit
+from td_ray.plan import Block, FeatureUnit, HeadUnit
 from td_ray.results.parts import Parts, Run
 from td_ray.tasks import Task
+from td_ray.work.time_limit import TimeLimit
 
 
 @contextmanager
-def attempt(unit: HeadUnit | FeatureUnit, parts: Parts) -> Iterator[list[str]]:
+def attempt(unit: HeadUnit | FeatureUnit, parts: Parts, limit: TimeLimit) -> Iterator[list[str]]:
     """Try a unit: what goes wrong becomes its failure, and the time it took is written down.
+
+    Args:
+        limit: on the time that it may take.
 
     Yields:
         The stages that it has reached, to append to; ``features`` at first.
@@ -28,8 +32,13 @@ def attempt(unit: HeadUnit | FeatureUnit, parts: Parts) -> Iterator[list[str]]:
         OSError, MachineError: not the unit's own trouble: it stays missing.
     """
     key, started, stages = str(unit.key), time.perf_counter(), ["features"]
+
+    def late(error: WorkError) -> None:
+        parts.write_failure(key, stages[-1], WorkError(f"{names_of(unit)}: {error}"))
+
     try:
-        yield stages
+        with limit.of_unit(late):
+            yield stages
     except (OSError, MachineError):
         raise
     except Exception as error:  # one unit's trouble costs that unit alone
@@ -43,9 +52,23 @@ def named(unit: HeadUnit | FeatureUnit, error: Exception, stage: str) -> Excepti
     """The error, with the unit's names in front where it does not name its model itself."""
     if isinstance(unit, FeatureUnit) or stage == "features":
         return error
+    return WorkError(f"{names_of(unit)}: {error_text(error)}")
+
+
+def names_of(unit: HeadUnit | FeatureUnit) -> str:
+    """The names of a unit, for errors."""
     who = f"model '{unit.representation.model_name}' at '{unit.representation.layer}'"
-    what = f"task '{unit.task.name}', head '{unit.head.name}'"
-    return WorkError(f"{who}, {what}: {error_text(error)}")
+    if isinstance(unit, FeatureUnit):
+        return f"{who} on data set '{unit.data.name}'"
+    return f"{who}, task '{unit.task.name}', head '{unit.head.name}'"
+
+
+def units_left(block: Block, parts: Parts) -> list[HeadUnit | FeatureUnit]:
+    """Units of a block that have neither a part nor a failure, in the order of the work."""
+    units = [unit for unit in block.units if not parts.has_heads(str(unit.key), unit.runs)]
+    kept = [unit for unit in block.kept if not parts.has_features(str(unit.key))]
+    left: list[HeadUnit | FeatureUnit] = [*kept, *units]
+    return [unit for unit in left if parts.failure(str(unit.key)) is None]
 
 
 def scores_of(

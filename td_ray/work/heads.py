@@ -32,6 +32,7 @@ from td_ray.work.head_parts import (
 from td_ray.work.kept_features import feature_part
 from td_ray.work.scaled_features import ScaledFeatures
 from td_ray.work.taken_predictions import take_block
+from td_ray.work.time_limit import NO_LIMIT, TimeLimit
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,15 @@ class Fit:
 
 
 def run_block(
-    block: Block, experiment: Experiment, parts: Parts, open_features: OpenFeatures
+    block: Block,
+    experiment: Experiment,
+    parts: Parts,
+    open_features: OpenFeatures,
+    limit: TimeLimit = NO_LIMIT,
 ) -> tuple[int, int]:
     """Run the units of a block and write a part, or a failure, for each.
+
+    Those that have one are left as they are: a process that was lost has begun this block.
 
     Returns:
         The numbers of units that finished and that failed.
@@ -55,28 +62,29 @@ def run_block(
         OSError, MachineError: what is no unit's own trouble, such as a full disk.
     """
     if block.is_stored:
-        return take_block(block, experiment, parts)
+        return take_block(block, experiment, parts, limit)
     torch.set_num_threads(experiment.resources.cpus_per_trial)
     scaled = ScaledFeatures(open_features, experiment)
-    failed = sum(not _keep(unit, parts, scaled) for unit in block.kept)
+    failed = sum(not _keep(unit, parts, scaled, limit) for unit in block.kept)
     for unit in block.units:
         key = str(unit.key)
         if parts.has_heads(key, unit.runs):
-            continue  # finished before the process that began this block was lost
-        with attempt(unit, parts) as stages:
-            scaled.load(unit)
-            stages.append("heads")
-            table = fit_unit(unit, chosen_head(unit, parts), scaled)
-            parts.write_heads(key, unit.runs, table)
+            continue
+        if parts.failure(key) is None:
+            with attempt(unit, parts, limit) as stages:
+                scaled.load(unit)
+                stages.append("heads")
+                table = fit_unit(unit, chosen_head(unit, parts), scaled)
+                parts.write_heads(key, unit.runs, table)
         failed += parts.failure(key) is not None
     return len(block) - failed, failed
 
 
-def _keep(unit: FeatureUnit, parts: Parts, features: ScaledFeatures) -> bool:
+def _keep(unit: FeatureUnit, parts: Parts, features: ScaledFeatures, limit: TimeLimit) -> bool:
     """Write the part of a unit of features, or its failure; returns whether it is there."""
     key = str(unit.key)
-    if not parts.has_features(key):
-        with attempt(unit, parts):
+    if not parts.has_features(key) and parts.failure(key) is None:
+        with attempt(unit, parts, limit):
             rows = features.raw(str(unit.features), unit.data)[torch.from_numpy(unit.data.drawn)]
             parts.write_features(key, feature_part(rows.numpy()))
     return parts.has_features(key)

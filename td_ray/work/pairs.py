@@ -22,7 +22,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from td_ray import inference
-from td_ray.errors import MachineError
+from td_ray.errors import MachineError, WorkError
 from td_ray.measures import Examples, Form, Measure, find_measure, one_block
 from td_ray.measures.example_blocks import example_blocks
 from td_ray.plan import Plan
@@ -32,6 +32,7 @@ from td_ray.tasks import Task
 from td_ray.tasks.splits import keys
 from td_ray.work.feature_pairs import compare_features, slices
 from td_ray.work.predictions import Predictions, Reader
+from td_ray.work.time_limit import NO_LIMIT, TimeLimit
 
 __all__ = ["Reader", "compare", "examples_of", "run_tile", "task_examples"]
 
@@ -81,14 +82,20 @@ def task_examples(
     return Examples(blocks, truth, len(task.classes), task.evaluation_digest(name), chosen)
 
 
-def run_tile(tile: Tile, examples: Examples, reader: Reader) -> None:
+def run_tile(tile: Tile, examples: Examples, reader: Reader, limit: TimeLimit = NO_LIMIT) -> None:
     """Compare all pairs of a tile and write its part, or its failure."""
     started, parts = time.perf_counter(), reader.parts
+
+    def late(error: WorkError) -> None:
+        what = f"measure '{tile.measure}' on data set '{tile.data}'"
+        parts.write_failure(tile.key, "pairs", WorkError(f"{what}: {error}"))
+
     try:
-        if tile.kind == FEATURES:
-            found = compare_features(tile, examples.blocks.examples, reader.prepared)
-        else:
-            found = compare(tile, examples, reader)
+        with limit.of_unit(late):
+            if tile.kind == FEATURES:
+                found = compare_features(tile, examples.blocks.examples, reader.prepared)
+            else:
+                found = compare(tile, examples, reader)
         parts.write_pairs(tile.key, found)
         parts.clear_failure(tile.key)
     except (OSError, MachineError):

@@ -25,6 +25,7 @@ from td_ray.work.extracting import OpenFeatures
 from td_ray.work.head_parts import attempt
 from td_ray.work.heads import training_of
 from td_ray.work.scaled_features import ScaledFeatures
+from td_ray.work.time_limit import NO_LIMIT
 
 
 def search_block(
@@ -42,7 +43,7 @@ def search_block(
     scaled = ScaledFeatures(open_features, experiment)
     failed = 0
     for unit in block.units:
-        with attempt(unit, parts) as stages:
+        with attempt(unit, parts, NO_LIMIT) as stages:
             scaled.load(unit)
             stages.append("search")
             *_, laps = race(unit, unit.candidates, scaled)

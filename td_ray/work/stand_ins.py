@@ -22,7 +22,7 @@ from td_ray.heads.stand_ins import predict_stand_ins
 from td_ray.measures import Examples, Form, Outputs, find_measure
 from td_ray.plan import HeadUnit
 from td_ray.plan.stand_ins import StandInBlock, StandInUnit
-from td_ray.plan.tiles import Member, StandInTile
+from td_ray.plan.tiles import Member, StandInTile, tile_state
 from td_ray.results.parts import Parts
 from td_ray.results.schemas import pair_part
 from td_ray.spec import Experiment
@@ -32,6 +32,7 @@ from td_ray.work.heads import target_of
 from td_ray.work.pairs import task_examples
 from td_ray.work.predictions import Reader
 from td_ray.work.scaled_features import ScaledFeatures
+from td_ray.work.time_limit import NO_LIMIT, TimeLimit
 
 HEADS_AT_ONCE = 8
 """Whose distances from their stand-ins are the diagonal of one small matrix."""
@@ -40,7 +41,11 @@ Floats = NDArray[np.float64]
 
 
 def run_stand_ins(
-    block: StandInBlock, experiment: Experiment, parts: Parts, open_features: OpenFeatures
+    block: StandInBlock,
+    experiment: Experiment,
+    parts: Parts,
+    open_features: OpenFeatures,
+    limit: TimeLimit = NO_LIMIT,
 ) -> tuple[int, int]:
     """Fit the stand-ins of a block, and write the parts, or failures, of its tiles.
 
@@ -51,11 +56,11 @@ def run_stand_ins(
         OSError, MachineError: what is no stand-in's own trouble, such as a full disk.
     """
     torch.set_num_threads(experiment.resources.cpus_per_trial)
-    work = _Work(experiment, ScaledFeatures(open_features, experiment), parts)
+    work = _Work(experiment, ScaledFeatures(open_features, experiment), parts, limit)
     for unit in block.units:
         for rows in dict.fromkeys(tile.rows for tile in unit.tiles):
             tiles = [tile for tile in unit.tiles if tile.rows == rows]
-            missing = [tile for tile in tiles if not parts.has_pairs(tile.key)]
+            missing = [tile for tile in tiles if tile_state(tile, parts) == "missing"]
             if missing:
                 _attempt(unit, rows, missing, work)
     finished = sum(parts.has_pairs(tile.key) for unit in block.units for tile in unit.tiles)
@@ -69,6 +74,7 @@ class _Work:
     experiment: Experiment
     features: ScaledFeatures
     parts: Parts
+    limit: TimeLimit
     reader: Reader = field(init=False)
     examples: dict[tuple[str, str], Examples] = field(default_factory=dict)
 
@@ -89,15 +95,20 @@ def _attempt(
 ) -> None:
     """Try to reproduce the heads of some rows; what goes wrong is the failure of their tiles."""
     started = time.perf_counter()
+
+    def failed(error: Exception) -> None:
+        for tile in tiles:
+            work.parts.write_failure(tile.key, "pairs", named(unit.head, error, "pairs"))
+
     try:
-        for tile, table in zip(tiles, _tables(unit.head, rows, tiles, work), strict=True):
-            work.parts.write_pairs(tile.key, table)
-            work.parts.clear_failure(tile.key)
+        with work.limit.of_unit(failed):
+            for tile, table in zip(tiles, _tables(unit.head, rows, tiles, work), strict=True):
+                work.parts.write_pairs(tile.key, table)
+                work.parts.clear_failure(tile.key)
     except (OSError, MachineError):
         raise
     except Exception as error:  # one stand-in's trouble costs that stand-in alone
-        for tile in tiles:
-            work.parts.write_failure(tile.key, "pairs", named(unit.head, error, "pairs"))
+        failed(error)
     seconds = time.perf_counter() - started
     work.parts.write_timing(tiles[0].key, "pairs", seconds, platform.node())
 

@@ -16,11 +16,16 @@ from td_ray.results.parts import Parts
 from td_ray.results.schemas import HEAD_PART
 from td_ray.spec import Experiment
 from td_ray.work.head_parts import attempt, encode_probabilities, head_row, scores_of
+from td_ray.work.time_limit import TimeLimit
 from td_ray.zoo import PredictionSource
 
 
-def take_block(block: Block, experiment: Experiment, parts: Parts) -> tuple[int, int]:
+def take_block(
+    block: Block, experiment: Experiment, parts: Parts, limit: TimeLimit
+) -> tuple[int, int]:
     """Take over the predictions of a block, and write a part, or a failure, for each unit.
+
+    Those that have one are left as they are.
 
     Returns:
         The numbers of units that finished and that failed.
@@ -31,10 +36,12 @@ def take_block(block: Block, experiment: Experiment, parts: Parts) -> tuple[int,
     failed = 0
     for unit in block.units:
         key = str(unit.key)
-        if not parts.has_heads(key, unit.runs):
-            with attempt(unit, parts):
+        if parts.has_heads(key, unit.runs):
+            continue
+        if parts.failure(key) is None:
+            with attempt(unit, parts, limit):
                 parts.write_heads(key, unit.runs, _taken(unit, experiment))
-            failed += parts.failure(key) is not None
+        failed += parts.failure(key) is not None
     return len(block) - failed, failed
 
 

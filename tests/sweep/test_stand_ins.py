@@ -203,7 +203,8 @@ def test_a_stand_in_that_fails_costs_its_own_tiles(
     assert len(pairs) == 9
     assert set(pairs["model_b"]) == {"net-1", "net-2", "net-3"}
     monkeypatch.undo()
-    again = run(wanted, backend="inline")
+    assert len(run(wanted, backend="inline").failures()) == 1  # it is not tried again unasked
+    again = run(wanted, backend="inline", retry_failed=True)
     assert again.failures().empty
     assert len(again.pairs().query("measure == 'mimic'")) == 12
 

@@ -195,6 +195,11 @@ def start(folder: Path, output: str, *options: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
 
 
+def last_of_log(folder: Path) -> str:
+    """The last lines of what runs have said."""
+    return "\n".join((folder / "log").read_text(errors="replace").splitlines()[-40:])
+
+
 def parts_of(output: Path) -> dict[str, tuple[int, bytes]]:
     """Finished parts by name: when each was written, and its bytes."""
     files = (output / "parts").rglob("[!.]*.parquet")
@@ -285,7 +290,7 @@ def disturb(
             break
         outcome.ends[run.returncode] += 1
         if run.returncode:
-            raise RuntimeError(f"{output} ended with {run.returncode}; see {folder / 'log'}")
+            raise RuntimeError(f"{output} ended with {run.returncode}:\n{last_of_log(folder)}")
         now = parts_of(folder / output)
         outcome.redone += sum(now[name] != before for name, before in finished.items())
         compare(folder / output, folder / "undisturbed", outcome)
@@ -321,7 +326,7 @@ def chaos(folder: Path, rounds: int, seed: int, models: int, say: Callable[[str]
     draw = random.Random(seed)
     write_zoo(folder, models)
     if start(folder, "undisturbed", "--backend", "inline").wait():
-        raise RuntimeError(f"the undisturbed run failed; see {folder / 'log'}")
+        raise RuntimeError(f"the undisturbed run failed:\n{last_of_log(folder)}")
     say("undisturbed: finished")
     with own_token():
         machine = Machine(folder)

@@ -90,7 +90,7 @@ def extract(key: str, wanted: Pass, experiment: Experiment, cache: ActorHandle) 
     from td_ray.work.extracting import extract_into
 
     store = FeatureStore.of(experiment)
-    cache.begin.remote(wanted.who)
+    cache.begin.remote(wanted.who, os.getpid())
     counting = Counting(cache, wanted.who)
     try:
         extract_into(store, key, wanted, experiment, counting)

@@ -7,6 +7,7 @@ or whose tasks do, it tries for ever.
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -17,11 +18,15 @@ from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from td_ray.errors import RunError
+from td_ray.files import one_line
 from td_ray.plan import Block
 from td_ray.plan.stand_ins import StandInBlock
 from td_ray.spec import Experiment
 from td_ray.sweep.cache_actor import SECONDS_BETWEEN_COUNTS, FeatureCache, actor_name
 from td_ray.sweep.progress import Reporter
+
+STARTS = 3
+"""Of an actor, before a run is given up that has just begun."""
 
 Shares = Mapping[str, float]
 """Of a machine, by kind: CPU, GPU, memory in bytes."""
@@ -49,14 +54,26 @@ class NodeCaches:
         self._experiment = experiment
         self._actors: dict[str, ActorHandle] = {}
         self._counted: dict[str, int] = {}
-        self._start_missing()
+        errors: list[str] = []
+        for _ in range(STARTS):
+            self._start_missing()
+            error = self._error_of_start()
+            if error is None:
+                return
+            errors.append(one_line(error))
+            time.sleep(SECONDS_BETWEEN_COUNTS)  # until its name is free
+        raise RunError(f"a cache actor did not start: {errors[-1]}")
+
+    def _error_of_start(self) -> ray.exceptions.RayError | None:
+        """Why an actor is lost whose node is alive; None where there is none such."""
         for node, actor in list(self._actors.items()):
             try:
                 ray.get(actor.held.remote())
             except ray.exceptions.RayError as error:
-                if node in nodes_alive():
-                    raise RunError(f"a cache actor did not start: {error}") from None
                 del self._actors[node]
+                if node in nodes_alive():
+                    return error
+        return None
 
     def kill(self) -> None:
         """End them all."""

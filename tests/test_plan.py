@@ -13,7 +13,7 @@ from small_zoo import (
 
 from td_ray.files import DigestMemory
 from td_ray.plan import make_plan
-from td_ray.plan.estimate import count_pairs, describe
+from td_ray.plan.estimate import BYTES_OF_PROCESS, count_pairs, describe, process_bytes
 from td_ray.plan.resolve import resolve
 from td_ray.plan.tiles import COPIES, plan_tiles, tile_size
 from td_ray.results.manifest import read_manifest
@@ -104,3 +104,15 @@ def test_tiles_shrink_with_the_memory_and_not_with_the_zoo(zoo: Path) -> None:
     assert size(2 * 8 * of_model) == 8
     assert size(1) == 1
     assert tile_size(experiment(zoo, resources={"tile": 3}), unit, "points") == 3
+
+
+def test_what_trials_declare_of_memory_is_what_was_asked_for_or_what_they_are_likely_to_take(
+    zoo: Path,
+) -> None:
+    """Small data does not declare the 2 GiB that it may take: fewer trials would share a node."""
+
+    def taken(**resources: str) -> int:
+        return process_bytes(planned(experiment(zoo, resources=resources))) - BYTES_OF_PROCESS
+
+    assert taken(memory="3GiB") == 3 * 2**30
+    assert 0 < taken() < 2**26

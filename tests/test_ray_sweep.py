@@ -173,7 +173,9 @@ def test_layers_of_one_network_share_a_pass(zoo: Path, ray_session: None) -> Non
         "layers": layers,
     }
     (data,) = content()["data"]
-    several = experiment(zoo, models=[model], data=[{**data, "inputs": "inputs.npy"}])
+    resources = {"memory": "64TiB"}  # more than any node has, which is then given to one trial
+    data = {**data, "inputs": "inputs.npy"}
+    several = experiment(zoo, models=[model], data=[data], resources=resources)
     heard = Heard()
     results = run(several, reporter=heard)
     assert sum(heard.counts) == SAMPLES

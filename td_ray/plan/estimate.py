@@ -31,8 +31,8 @@ WIDTH_IF_UNKNOWN = 1024
 OPERATIONS_OF_FEATURES = 2 * FEATURE_EXAMPLES * WIDTH_IF_UNKNOWN**2
 """Of one pair: a product of two matrices of features, which most measures of them come to."""
 
-BYTES_OF_PROCESS = 2**28
-"""Its libraries, before it has any data."""
+BYTES_OF_PROCESS = 400 * 2**20
+"""What it has for itself, before it has any data: Python, torch, Ray."""
 COPIES_OF_SOLVERS = 3
 
 

@@ -197,14 +197,14 @@ class OnRay:
         return lost
 
     def _placement(self, plan: Plan, caches: NodeCaches, blocks: Sequence[AnyBlock]) -> Placement:
-        """What trials have of a machine; a plan that asks for more memory gets all of a node's."""
+        """What a trial has of a machine; of memory, all of the largest node's at most."""
         resources = plan.problem.experiment.resources
         share = {"CPU": float(resources.cpus_per_trial)}
         if resources.gpus_per_trial:
             share["GPU"] = resources.gpus_per_trial
         fitting = [there for there in nodes_alive().values() if has_room(there, share)]
-        most = max((there.get("memory", 0.0) for there in fitting), default=0.0)
-        share["memory"] = min(float(process_bytes(plan)), most)
+        if most := max((there.get("memory", 0.0) for there in fitting), default=0.0):
+            share["memory"] = min(float(process_bytes(plan)), most)
         return Placement(share, caches.nodes_with_features(blocks, share))
 
     def _prepare(self, experiment: Experiment) -> NodeCaches:

@@ -328,6 +328,16 @@ def failure_lines(failures: Sequence[Mapping[Any, Any]], most: int | None = None
     return lines
 
 
+def lines_left(left: Sequence[Mapping[str, str | None]], most: int) -> list[str]:
+    """What is left to do, a line for each model and task; at most so many."""
+    named = {
+        f"left: {row['model'] or 'pairs of'} {row['task'] or 'features'} ({row['stage']})": None
+        for row in left
+    }
+    more = [f"and {len(named) - most:,} more; see --json"] if len(named) > most else []
+    return [*list(named)[:most], *more]
+
+
 def _cell(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else printable(value)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -73,6 +74,7 @@ def test_plan_run_status_matrix_report(zoo: Path) -> None:
         "missing": 0,
         "unknown": 0,
         "failures": [],
+        "left": [],
     }
     shown = td_ray(zoo, "matrix", "output", "--task", "species")
     assert shown.returncode == 0
@@ -161,9 +163,13 @@ def test_recorded_failures_end_with_3_and_are_named(zoo: Path) -> None:
     assert ran.returncode == 3
     assert "failed: bad-0 species (features): model 'bad-0'" in ran.stderr
     assert "Traceback" not in ran.stderr
+    min((zoo / "output/parts/heads").glob("*/*.parquet")).unlink()
     status = td_ray(zoo, "status", "experiment.yaml").stdout
-    assert "8 finished, 2 failed" in status
+    assert "7 finished, 2 failed, 2 missing" in status
     assert "NaN" in status
+    assert re.search(r"^left: net-\d (species|size) \(heads\)$", status, re.MULTILINE)
+    assert re.search(r"^left: pairs of (species|size) \(pairs\)$", status, re.MULTILINE)
+    assert "2 missing: not done yet" in status
     printed = td_ray(zoo, "status", "experiment.yaml", "--json").stdout
     table = pd.read_parquet(zoo / "output/results/failures")
     assert json.loads(printed)["failures"] == table.to_dict("records")

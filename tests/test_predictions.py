@@ -17,6 +17,8 @@ from td_ray.measures import Examples, Outputs, find_measure
 from td_ray.plan.tiles import Member, Tile
 from td_ray.results.parts import Parts
 from td_ray.results.schemas import HEAD_PART
+from td_ray.results.sealing import sealed
+from td_ray.storage import open_folder
 from td_ray.sweep import run
 from td_ray.work.pairs import run_tile
 from td_ray.work.predictions import Reader
@@ -65,7 +67,7 @@ def test_all_heads_of_members_are_compared(
     """With room for a single member at a time as with room for all."""
     monkeypatch.setattr("td_ray.work.pairs.PROBABILITY_BYTES", room)
     monkeypatch.setattr("td_ray.work.predictions.HELD_BYTES", room)
-    parts = Parts(tmp_path)
+    parts = Parts(open_folder(tmp_path))
     made = [made_up(5, examples, seed) for seed in range(4)]
     members = [write(parts, f"u{k}", heads, RUNS) for k, heads in enumerate(made)]
     run_tile(tile_of(measure, members), examples, Reader(parts, [0, 7]))
@@ -88,7 +90,7 @@ def test_all_heads_of_members_are_compared(
 
 
 def test_directions_of_a_release_are_both_there(tmp_path: Path, examples: Examples) -> None:
-    parts = Parts(tmp_path)
+    parts = Parts(open_folder(tmp_path))
     made = [made_up(5, examples, 0, skill=3), made_up(5, examples, 1, skill=1)]
     members = [write(parts, f"u{k}", heads, RUNS) for k, heads in enumerate(made)]
     run_tile(tile_of("negative_flip_rate", members), examples, Reader(parts, [0, 7]))
@@ -108,7 +110,7 @@ def test_directions_of_a_release_are_both_there(tmp_path: Path, examples: Exampl
 
 
 def test_heads_without_probabilities_are_named(tmp_path: Path, examples: Examples) -> None:
-    parts = Parts(tmp_path)
+    parts = Parts(open_folder(tmp_path))
     heads = made_up(1, examples, 0)
     members = [
         write(parts, "u0", heads, RUNS[:1]),
@@ -118,7 +120,7 @@ def test_heads_without_probabilities_are_named(tmp_path: Path, examples: Example
     failure = parts.failure("tile")
     assert failure is not None
     assert failure["error"].startswith("measure 'js_divergence' needs probabilities, and the heads")
-    assert str(parts.root / "heads/u1") in failure["error"]
+    assert str(tmp_path / "parts/heads/u1") in failure["error"]
     run_tile(tile_of("td", members), examples, Reader(parts, []))
     assert parts.failure("tile") is None
 
@@ -126,7 +128,7 @@ def test_heads_without_probabilities_are_named(tmp_path: Path, examples: Example
 def test_heads_on_other_samples_are_named_with_their_ids(zoo: Path) -> None:
     """As parts that were copied from elsewhere."""
     results = run(experiment(zoo), backend="inline")
-    parts = Parts(zoo / "output")
+    parts = Parts(open_folder(zoo / "output"))
     samples = results.table("samples")
     ids = samples["id"].tolist()
     strange = [*ids[2:], "strange"]
@@ -140,14 +142,14 @@ def test_heads_on_other_samples_are_named_with_their_ids(zoo: Path) -> None:
     )
     parquet.write_table(both, file)
     digest = samples["ids_digest"].iloc[0]
-    part = sorted((parts.root / "heads").glob("*/*.parquet"))[0]
+    part = min((zoo / "output/parts/heads").glob("*/*.parquet"))
     table = parquet.read_table(part)
     made = examples_of(np.zeros(len(ids), dtype=int), 3)
     own = Examples(made.blocks, made.truth, 3, digest)
     old = table.set_column(
         table.column_names.index("ids_digest"), "ids_digest", pa.array(["old"] * len(table))
     )
-    parquet.write_table(old.replace_schema_metadata(table.schema.metadata), part)
+    part.write_bytes(sealed(old, part.parent.name, table.schema.metadata[b"runs"].decode()))
     reader = Reader(parts, [0, 1])
     with pytest.raises(WorkError) as caught:
         reader.read((Member(0, part.parent.name),), "points", own)

@@ -391,6 +391,9 @@ def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TD_RAY_CACHE", "/named")
     assert parse().cache_path == Path("/named")
     assert parse(resources={"cache": "c"}, folder=str(tmp_path)).cache_path == tmp_path / "c"
+    monkeypatch.setenv("TD_RAY_CACHE", "named")
+    with pytest.raises(InputError, match="TD_RAY_CACHE is 'named', which is not an absolute path"):
+        parse().cache_path  # noqa: B018 - it is looked up when asked for
     monkeypatch.delenv("TD_RAY_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
     assert parse().cache_path == Path("/xdg/td-ray")

@@ -96,25 +96,27 @@ def status(experiment: ExperimentPath, overrides: Overrides = None, as_json: Jso
     """Show what is done, failed and missing, from the output folder; needs no cluster."""
     from td_ray.compact import failure_rows
     from td_ray.plan import plan_as_known
-    from td_ray.plan.estimate import count_states
+    from td_ray.plan.estimate import count_states, rows_left
     from td_ray.plan.resolve import resolve
     from td_ray.plan.tiles import plan_tiles
     from td_ray.results.failures import grouped_failures
     from td_ray.results.parts import Parts
-    from td_ray.terminal import failure_lines
+    from td_ray.terminal import failure_lines, lines_left
 
     loaded = Experiment.load(experiment, overrides or [])
     made = plan_as_known(resolve(loaded))
     parts = Parts(loaded.output_folder)
     tiles = plan_tiles(made, parts)
     failures = failure_rows(made, tiles, parts)
-    counts = count_states(made, tiles, parts)
+    counts, left = count_states(made, tiles, parts), rows_left(made, tiles, parts)
     if as_json:
-        say(json.dumps({**counts, "failures": failures}))
+        say(json.dumps({**counts, "failures": failures, "left": left}))
         return
     say(", ".join(f"{number:,} {state}" for state, number in counts.items() if number))
     families = {task.name: task.family for task in made.problem.tasks if task.family}
     for line in failure_lines(grouped_failures(failures, families)):
+        say(line)
+    for line in lines_left(left, most=10):
         say(line)
     for state, why in WHY_LEFT.items():
         if counts[state]:

@@ -35,6 +35,9 @@ BYTES_OF_PROCESS = 400 * 2**20
 """What it has for itself, before it has any data: Python, torch, Ray."""
 COPIES_OF_SOLVERS = 3
 
+LEFT: tuple[State, ...] = ("missing", "unknown")
+"""States of what a run would do."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -193,6 +196,24 @@ def count_states(plan: Plan, tiles: Sequence[Tile], parts: Parts) -> dict[str, i
         state = tile_state(tile, parts)
         counts[state] += state != "finished"
     return counts
+
+
+def rows_left(plan: Plan, tiles: Sequence[Tile], parts: Parts) -> list[dict[str, str | None]]:
+    """The units that are left to do, and the tiles of those that are there; a row each."""
+    rows: list[dict[str, str | None]] = []
+    for unit, state in zip(plan.units, plan.states, strict=True):
+        if state in LEFT:
+            who = {"model": unit.representation.model_name, "layer": unit.representation.layer}
+            rows.append({**who, "task": unit.task.name, "head": unit.head.name, "stage": "heads"})
+    for kept, state in zip(plan.kept, plan.kept_states, strict=True):
+        if state in LEFT:
+            who = {"model": kept.representation.model_name, "layer": kept.representation.layer}
+            rows.append({**who, "task": None, "head": None, "stage": "features"})
+    for tile in tiles:
+        if tile_state(tile, parts) in LEFT:
+            what = {"task": tile.task, "head": tile.head, "stage": "pairs"}
+            rows.append({"model": None, "layer": None, **what})
+    return rows
 
 
 def _samples(data: DataSet) -> dict[str, Any]:

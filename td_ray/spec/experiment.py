@@ -230,8 +230,14 @@ def _of_output(url: str) -> dict[str, Any]:
 
 
 def default_cache() -> Path:
-    """The cache folder of this user: ``TD_RAY_CACHE``, or ``td-ray`` in the user's cache."""
+    """The cache folder of this user: ``TD_RAY_CACHE``, or ``td-ray`` in the user's cache.
+
+    Raises:
+        InputError: ``TD_RAY_CACHE`` is relative; processes of a run start in other folders.
+    """
     named = os.environ.get("TD_RAY_CACHE")
+    if named and not os.path.isabs(named):
+        raise InputError(f"TD_RAY_CACHE is '{named}', which is not an absolute path: make it one")
     if named:
         return Path(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "td-ray"

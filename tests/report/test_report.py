@@ -312,14 +312,13 @@ def test_groups_of_one_and_models_without_the_key_are_named(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"experiment": "e", "machine": 3}', "\ud800"])
 def test_a_damaged_manifest_is_named(results: Results, tmp_path: Path, content: str) -> None:
-    manifest = results.output / "manifest.json"
-    manifest.write_bytes(content.encode("utf-8", "surrogatepass"))
+    results.output.write("manifest.json", content.encode("utf-8", "surrogatepass"))
     with pytest.raises(InputError, match=r"report: .*manifest\.json cannot be read"):
         written(results, tmp_path)
 
 
 def test_a_damaged_table_is_named(results: Results, tmp_path: Path) -> None:
-    (results.output / "results/models/models.parquet").write_bytes(b"PAR1")
+    results.output.write("results/models/models.parquet", b"PAR1")
     with pytest.raises(InputError, match=r"results: .*models\.parquet cannot be read"):
         written(open_results(results.output), tmp_path)
 

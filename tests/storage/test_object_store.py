@@ -21,6 +21,7 @@ from td_ray.results.tables import Results, open_results
 from td_ray.spec import Experiment
 from td_ray.storage import held, open_folder
 from td_ray.sweep import run
+from td_ray.work.extracting import open_from_store
 
 TABLES = ("models", "tasks", "samples", "heads", "predictions", "pairs", "comparisons", "failures")
 MIB = 2**20
@@ -137,8 +138,6 @@ def test_what_one_machine_has_extracted_others_fetch(zoo: Path, s3: S3) -> None:
     wanted = experiment(zoo, resources={"cache": cache})
     first = FeatureStore(zoo / "one", 10**9, open_folder(cache))
     second = FeatureStore(zoo / "two", 10**9, open_folder(cache))
-    from td_ray.work.heads import open_from_store
-
     extracted: list[int] = []
     blocks = planned(wanted).blocks
     key = next(iter(blocks[0].feature_keys))

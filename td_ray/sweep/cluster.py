@@ -112,6 +112,7 @@ class OnRay:
                     stored[start : start + MODELS_PER_TASK]
                     for start in range(0, len(stored), MODELS_PER_TASK)
                 ],
+                lambda some: sum(map(len, some)),
                 lambda some: self._take_stored(some, experiment, reporter),
                 left_of,
                 give_up,
@@ -120,6 +121,7 @@ class OnRay:
             caches = self._prepare(experiment)
             run_until_ended(
                 fitted,
+                len,
                 lambda some: self._run_trials(plan, caches, some, reporter),
                 lambda block: left_of([block]),
                 give_up,
@@ -132,6 +134,7 @@ class OnRay:
         reporter.stage("stand-ins", sum(map(len, blocks)))
         run_until_ended(
             blocks,
+            len,
             lambda some: self._run_trials(plan, caches, some, reporter),
             lambda block: _tiles_left([t for u in block.units for t in u.tiles], experiment),
             lambda tiles, error: _give_up_tiles(tiles, experiment, error),
@@ -163,6 +166,7 @@ class OnRay:
                 [tiles[place] for place in square]
                 for square in squares(tiles, int(ray.cluster_resources().get("CPU", 1)))
             ],
+            len,
             run,
             lambda some: _tiles_left(some, experiment),
             lambda some, error: _give_up_tiles(some, experiment, error),

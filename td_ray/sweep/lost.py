@@ -43,6 +43,7 @@ def words_of(error: str, remedy: str) -> str:
 
 def run_until_ended(
     groups: Sequence[Group],
+    size_of: Callable[[Group], int],
     run: Callable[[Sequence[Group]], Sequence[tuple[int, str]]],
     left_of: Callable[[Group], Sequence[Unit]],
     give_up: Callable[[Sequence[Unit], str], None],
@@ -50,24 +51,26 @@ def run_until_ended(
     """Have every unit end, though some take their processes with them.
 
     Args:
-        groups: of units, which one process works through in their order.
+        groups: of units, which one process works through in their order; none has ended yet.
+        size_of: the number of a group's units.
         run: works on groups; returns the places of those whose processes were lost too often, with
             what Ray says of the last.
         left_of: units of a group that have neither a part nor a failure, in their order.
         give_up: writes down the failures of units.
     """
     waiting, in_a_row = list(groups), Counter[int]()
+    before = {id(group): size_of(group) for group in waiting}
     while waiting:
-        before = [len(left_of(group)) for group in waiting]
         again = []
         for place, error in run(waiting):
             group = waiting[place]
             left = left_of(group)
-            if len(left) < before[place]:
+            if len(left) < before[id(group)]:
                 in_a_row[id(group)] = 0
             else:  # all attempts ended at the first of them
                 in_a_row[id(group)] += 1
                 give_up(left if in_a_row[id(group)] == ATTEMPTS_IN_A_ROW else left[:1], error)
-            if left_of(group):
+            before[id(group)] = len(left_of(group))
+            if before[id(group)]:
                 again.append(group)
         waiting = again

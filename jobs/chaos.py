@@ -309,9 +309,14 @@ def drawn_kinds(rounds: int, draw: random.Random) -> list[str]:
 
 
 @contextmanager
-def own_token() -> Iterator[None]:
-    """A token for the cluster of this job, and for those who use it."""
+def own_environment() -> Iterator[None]:
+    """A token for the cluster of this job, and for those who use it; one thread in each process.
+
+    Ray gives each worker one. With more, sums are rounded in another order, and measures of
+    features differ in their last digits.
+    """
     own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    own["OMP_NUM_THREADS"] = "1"
     before = {name: os.environ.get(name) for name in own}
     os.environ.update(own)
     try:
@@ -325,10 +330,10 @@ def chaos(folder: Path, rounds: int, seed: int, models: int, say: Callable[[str]
     """Write the zoo, run it undisturbed in one process, then disturb it on a cluster."""
     draw = random.Random(seed)
     write_zoo(folder, models)
-    if start(folder, "undisturbed", "--backend", "inline").wait():
-        raise RuntimeError(f"the undisturbed run failed:\n{last_of_log(folder)}")
-    say("undisturbed: finished")
-    with own_token():
+    with own_environment():
+        if start(folder, "undisturbed", "--backend", "inline").wait():
+            raise RuntimeError(f"the undisturbed run failed:\n{last_of_log(folder)}")
+        say("undisturbed: finished")
         machine = Machine(folder)
         try:
             return disturb(folder, machine, drawn_kinds(rounds, draw), draw, say)

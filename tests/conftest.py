@@ -39,6 +39,14 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def workers_wait_for_nobody() -> Iterator[None]:
+    """Ray's workers give way to other processes, such as those of other tests; here they do not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def credentials() -> Iterator[None]:
     """Of an object store; workers have them from the Ray that all tests share."""
     with pytest.MonkeyPatch.context() as patch:
@@ -55,7 +63,9 @@ def zoo(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def ray_session(cache_folder: Path, credentials: None) -> Iterator[None]:
+def ray_session(
+    cache_folder: Path, credentials: None, workers_wait_for_nobody: None
+) -> Iterator[None]:
     """One Ray for all tests that need it, started by the code that users start it with."""
     from td_ray.sweep.connection import connected
 

@@ -17,7 +17,7 @@ from td_ray.sweep import run
 
 pytestmark = pytest.mark.ray
 
-MODELS = 24
+MODELS = 14
 
 
 @pytest.fixture

@@ -241,7 +241,7 @@ def _features(
     if not train:
         raise InputError("no representations given")
     if set(train) != set(held_out):
-        odd = sorted(set(train) ^ set(held_out), key=str)
+        odd = sorted(set(train) ^ set(held_out), key=lambda name: (str(name), type(name).__name__))
         raise InputError(f"training and evaluation features must have the same names; see {odd}")
     first = next(iter(train))
     fitted = {name: _matrix(f"training features of {name}", train[name]) for name in train}

@@ -16,6 +16,9 @@ class Resources(Frozen):
     of what its process may use if that is less. ``tile`` is how many models a side of a tile of
     pairs has; by default 128, or as many as that memory holds the predictions of.
 
+    ``cache`` is where this machine keeps features; the URL of a folder in an object store is shared
+    by all machines, which have copies of what they use in their own.
+
     ``time_limit`` is in seconds: how long the heads of one model, task and kind may take, or a tile
     of pairs, or a forward pass from one batch to the next. What takes longer is taken to hang: its
     process is ended, and that unit has failed.

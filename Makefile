@@ -11,7 +11,7 @@ demo: $(VENV)/ready
 	$(BIN)/td-ray demo --output $(DEMO)
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup
+	$(BIN)/python -m pytest
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

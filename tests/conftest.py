@@ -16,15 +16,6 @@ settings.register_profile("td_ray", deadline=None, derandomize=True, max_example
 settings.load_profile("td_ray")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of several processes one runs all tests that need Ray, and a module's tests stay together."""
-    for item in items:
-        needs_ray = item.get_closest_marker("ray") or "ray_session" in getattr(
-            item, "fixturenames", ()
-        )
-        item.add_marker(pytest.mark.xdist_group("ray" if needs_ray else str(item.path)))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache that no other session has touched."""

@@ -271,7 +271,7 @@ def test_units_that_take_their_process_with_them_cost_themselves() -> None:
         for group, unit in units:
             failed[group].append(unit)
 
-    run_until_ended(list(bad), work, left_of, give_up)
+    run_until_ended(list(bad), lambda group: len(left_of(group)), work, left_of, give_up)
     assert done == {"a": [0, 1, 3, 4], "b": [], "c": [0, 1, 2, 3, 4], "d": [2]}
     assert failed == {"a": [2], "b": [0, 1, 2, 3, 4], "c": [], "d": [0, 1, 3, 4]}
     assert starts == {"a": 3, "b": 3, "c": 1, "d": 5}

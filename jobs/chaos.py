@@ -37,6 +37,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from td_ray.ending import descendants
+
 KINDS = ("driver", "worker", "cache", "node")
 TABLES = ("models", "tasks", "samples", "heads", "predictions", "pairs", "comparisons", "failures")
 NODES = 2
@@ -128,12 +130,12 @@ class Machine:
 
     def workers(self) -> list[int]:
         """Processes of Ray that do work of ours."""
-        ours = [pid for pid in descendants(os.getpid()) if title(pid).startswith("ray::")]
+        ours = [pid for pid in descendants() if title(pid).startswith("ray::")]
         return [pid for pid in ours if not is_cache(pid) and not title(pid).startswith(_IDLE)]
 
     def caches(self) -> list[int]:
         """Processes of cache actors."""
-        return [pid for pid in descendants(os.getpid()) if is_cache(pid)]
+        return [pid for pid in descendants() if is_cache(pid)]
 
     def shutdown(self) -> None:
         """End all nodes."""
@@ -154,23 +156,6 @@ def title(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").strip("\0 ")
     except OSError:
         return ""
-
-
-def descendants(root: int) -> list[int]:
-    """The processes that a process has started, those that they have started, and so on."""
-    parents = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(status.parent.name)] = int(status.read_text().rsplit(")", 1)[1].split()[1])
-        except OSError:
-            continue
-    found, frontier = [], [root]
-    while frontier:
-        parent = frontier.pop()
-        children = [pid for pid, its in parents.items() if its == parent]
-        found += children
-        frontier += children
-    return found
 
 
 def write_zoo(folder: Path, models: int) -> None:

@@ -70,8 +70,10 @@ def adopt_orphans(yes: bool) -> None:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(yes), 0, 0, 0)
 
 
-def descendants() -> list[int]:
-    """Processes that this one started, those that they started, and so on; parents come first.
+def descendants(root: int | None = None) -> list[int]:
+    """Processes that one, by default this, started, those that they started, and so on.
+
+    Parents come first.
 
     Where there is no /proc, none: Ray's processes end there by themselves, some time later.
     """
@@ -81,7 +83,7 @@ def descendants() -> list[int]:
             state, parent = path.read_text().rsplit(")", 1)[1].split()[:2]
             if state != "Z":
                 children.setdefault(int(parent), []).append(int(path.parent.name))
-    found = [os.getpid()]
+    found = [os.getpid() if root is None else root]
     for process in found:
         found += children.get(process, [])
     return found[1:]

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from processes import descendants, head_parts, is_alive, start, title, wait_for_parts
+from processes import head_parts, is_alive, start, title, wait_for_parts
 from small_zoo import content, experiment, write_zoo
 
 from td_ray import yaml_files
+from td_ray.ending import descendants
 from td_ray.sweep import run
 
 pytestmark = pytest.mark.ray

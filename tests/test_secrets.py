@@ -14,11 +14,11 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
-from processes import descendants
 from small_zoo import content, write_zoo
 from sockets import listening
 
 from td_ray import yaml_files
+from td_ray.ending import descendants
 
 pytestmark = pytest.mark.ray
 

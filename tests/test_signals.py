@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from processes import descendants, head_parts, is_alive, start, wait_for, wait_for_parts
+from processes import head_parts, is_alive, start, wait_for, wait_for_parts
 from small_zoo import content, experiment, write_zoo
 
 from td_ray import yaml_files
 from td_ray.cli.signals import ended_by_signals
-from td_ray.ending import SECONDS_TO_END, SIGNALS
+from td_ray.ending import SECONDS_TO_END, SIGNALS, descendants
 from td_ray.sweep import run
 
 MODELS = 12

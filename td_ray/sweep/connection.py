@@ -23,6 +23,9 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning in each process
     "RAY_DISABLE_FAILURE_SIGNAL_HANDLER": "1",  # else SIGTERM prints a C++ trace, then kills
     "RAY_task_oom_retries": "3",  # by default a task that needs too much memory is retried for ever
+    # By default a process that extracts features is gone before the next model comes, and the next
+    # one spends seconds on its imports.
+    "RAY_idle_worker_killing_time_threshold_ms": "60000",
 }
 
 

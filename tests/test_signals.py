@@ -8,11 +8,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from processes import head_parts, is_alive, start, wait_for, wait_for_parts
+from processes import head_parts, is_alive, start, title, wait_for, wait_for_parts
 from small_zoo import content, experiment, write_zoo
 
 from td_ray import yaml_files
@@ -20,7 +20,7 @@ from td_ray.cli.signals import ended_by_signals
 from td_ray.ending import SECONDS_TO_END, SIGNALS, descendants
 from td_ray.sweep import run
 
-MODELS = 12
+MODELS = 16
 SECONDS = 10.0
 CALL_INTO_C = """
 import hashlib
@@ -147,6 +147,23 @@ def ended(folder: Path, process: subprocess.Popen[bytes], number: signal.Signals
     assert "***" not in log
 
 
+def head_lost(folder: Path, parts: int) -> dict[Path, tuple[int, int]]:
+    """Kill the head of a run's Ray once there are so many parts; returns those at its end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
+        process = start(folder)
+    wait_for_parts(folder, parts, process)
+    mine = descendants(process.pid)
+    (head,) = [pid for pid in mine if "gcs_server" in title(pid)]
+    os.kill(head, signal.SIGKILL)
+    assert process.wait(timeout=60) == 1, (folder / "log").read_text()
+    assert "the cluster's head at 127.0.0.1:" in (folder / "log").read_text()
+    for pid in filter(is_alive, mine):  # they end by themselves, as slowly
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return head_parts(folder)
+
+
 @pytest.mark.ray
 def test_a_run_that_is_told_to_end_at_any_stage_is_finished_by_running_again(zoo: Path) -> None:
     process = start(zoo)
@@ -157,6 +174,8 @@ def test_a_run_that_is_told_to_end_at_any_stage_is_finished_by_running_again(zoo
     ended(zoo, process, signal.SIGTERM)
     before = head_parts(zoo)
     assert 3 <= len(before) < 2 * MODELS
+    before |= head_lost(zoo, len(before) + 3)
+    assert len(before) < 2 * MODELS
     process = start(zoo)
     wait_for(zoo, process, lambda: "pairs: " in (zoo / "log").read_text())
     ended(zoo, process, signal.SIGUSR1)  # to all of its processes, as Slurm sends it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -17,15 +18,18 @@ from td_ray.plan.stand_ins import StandInBlock
 from td_ray.plan.tiles import Tile, tile_state
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
+from td_ray.storage import Folder
 from td_ray.sweep.connection import connected, require_answer
+from td_ray.sweep.head import watched_head
 from td_ray.sweep.lost import REMEDY, run_until_ended, words_of
 from td_ray.sweep.map_tasks import map_tasks
-from td_ray.sweep.nodes import NodeCaches, has_room, nodes_alive
+from td_ray.sweep.nodes import NodeCaches, described, has_room, nodes_alive
 from td_ray.sweep.progress import Reporter
 from td_ray.sweep.races import run_races
 from td_ray.sweep.squares import squares
 from td_ray.sweep.tasks import compare_tiles, take_predictions
 from td_ray.sweep.trials import AnyBlock, Placement, Work, run_trials
+from td_ray.sweep.visibility import require_seen
 from td_ray.work.head_parts import names_of, units_left
 from td_ray.work.pairs import examples_of
 
@@ -57,11 +61,11 @@ def _require_room(experiment: Experiment) -> None:
 class OnRay:
     """Workers on a Ray cluster; connects when there is work."""
 
-    def __init__(self, address: str | None, reporter: Reporter) -> None:
+    def __init__(self, address: str | None, output: Folder, reporter: Reporter) -> None:
         self._address = address
+        self._output = output
         self._reporter = reporter
-        self._connection = connected(address)
-        self._is_connected = False
+        self._connection: ExitStack | None = None
         self._caches: NodeCaches | None = None
 
     def __enter__(self) -> Self:
@@ -77,8 +81,8 @@ class OnRay:
     ) -> None:
         if self._caches is not None:
             self._caches.kill()
-        if self._is_connected:
-            self._connection.__exit__(kind, error, trace)
+        if self._connection is not None:
+            self._connection.close()
 
     def run_searches(self, plan: Plan, blocks: Sequence[Block], reporter: Reporter) -> None:
         """Race the candidates of blocks as trials of Ray Tune."""
@@ -220,11 +224,16 @@ class OnRay:
         return self._caches
 
     def _connect(self) -> None:
-        if not self._is_connected:
-            if not ray.is_initialized():
-                self._reporter.say("connecting to Ray")
-            self._connection.__enter__()
-            self._is_connected = True
+        if self._connection is not None:
+            return
+        if not ray.is_initialized():
+            self._reporter.say("connecting to Ray")
+        with ExitStack() as connection:
+            connection.enter_context(connected(self._address))
+            connection.enter_context(watched_head(self._reporter.say))
+            require_seen(self._output)
+            self._reporter.say(f"Ray has {described(nodes_alive())}")
+            self._connection = connection.pop_all()
 
 
 def _tiles_left(tiles: Sequence[Tile], experiment: Experiment) -> list[Tile]:

@@ -17,7 +17,7 @@ from td_ray.results.manifest import read_manifest, write_manifest
 from td_ray.results.parts import Parts
 from td_ray.results.tables import Results, open_results
 from td_ray.spec import Experiment
-from td_ray.storage import held
+from td_ray.storage import Folder, held
 from td_ray.sweep.progress import Quiet, Reporter
 from td_ray.tasks import Task
 
@@ -75,7 +75,10 @@ def run(
     _prepare_targets([unit.task for block in plan.blocks for unit in block.units], reporter)
     if backend == "inline" and "time_limit" in experiment.resources.model_fields_set:
         reporter.say("resources.time_limit: ignored by 'inline', whose process has to stay")
-    with _workers(backend, address, reporter) as workers, held(parts.output, reporter.say):
+    with (
+        _workers(backend, address, parts.output, reporter) as workers,
+        held(parts.output, reporter.say),
+    ):
         if read_manifest(parts.output, experiment) != manifest:  # another run has just ended
             manifest = read_manifest(parts.output, experiment)
             plan = make_plan(problem, manifest, parts, digest)
@@ -150,7 +153,9 @@ def _forget_failures(plan: Plan, parts: Parts) -> None:
 
 
 @contextmanager
-def _workers(backend: Backend, address: str | None, reporter: Reporter) -> Iterator[Workers]:
+def _workers(
+    backend: Backend, address: str | None, output: Folder, reporter: Reporter
+) -> Iterator[Workers]:
     if backend == "inline":
         from td_ray.sweep.inline import Inline
 
@@ -158,5 +163,5 @@ def _workers(backend: Backend, address: str | None, reporter: Reporter) -> Itera
         return
     from td_ray.sweep.cluster import OnRay
 
-    with OnRay(address, reporter) as workers:
+    with OnRay(address, output, reporter) as workers:
         yield workers

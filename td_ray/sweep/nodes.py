@@ -37,6 +37,14 @@ def nodes_alive() -> dict[str, Shares]:
     return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
 
 
+def described(nodes: Mapping[str, Shares]) -> str:
+    """What nodes have together, as people read it."""
+    sums = {kind: sum(node.get(kind, 0.0) for node in nodes.values()) for kind in ("CPU", "GPU")}
+    counts = [(len(nodes), "node"), *((int(count), kind) for kind, count in sums.items() if count)]
+    words = [f"{count:,} {word}{'s' * (count != 1)}" for count, word in counts]
+    return f"{' and '.join(words[1:]) or 'no CPU'} on {words[0]}"
+
+
 def has_room(node: Shares, share: Shares) -> bool:
     """Whether a share fits into all that a node has."""
     return all(node.get(kind, 0.0) >= wanted for kind, wanted in share.items())
@@ -54,6 +62,7 @@ class NodeCaches:
         self._experiment = experiment
         self._actors: dict[str, ActorHandle] = {}
         self._counted: dict[str, int] = {}
+        self._nodes = nodes_alive()
         errors: list[str] = []
         for _ in range(STARTS):
             self._start_missing()
@@ -120,6 +129,13 @@ class NodeCaches:
             reporter.samples(sum(self._more(node) for node in list(self._actors)))
             if not is_last:
                 self._start_missing()
+                self._tell_of_changes(reporter)
+
+    def _tell_of_changes(self, reporter: Reporter) -> None:
+        nodes = nodes_alive()
+        if nodes.keys() != self._nodes.keys():
+            reporter.say(f"there are now {described(nodes)}")
+        self._nodes = nodes
 
     def _more(self, node: str) -> int:
         """Samples on a node since it was asked last; an actor that is lost is forgotten."""

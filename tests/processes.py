@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -39,6 +40,13 @@ def title(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").strip("\0 ")
     except OSError:
         return ""
+
+
+def mentioning(text: str) -> list[int]:
+    """Processes whose command line has a text in it."""
+    return [
+        pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if text in title(pid)
+    ]
 
 
 def is_alive(pid: int) -> bool:

@@ -13,10 +13,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from processes import head_parts
+from small_zoo import content, write_zoo
 from sockets import listening
 
+from td_ray import yaml_files
 from td_ray.results.tables import Results, open_results
 
 ROOT = Path(__file__).parent.parent
@@ -102,6 +106,69 @@ def test_a_zoo_of_checkpoints_as_a_job(head: dict[str, str], tmp_path: Path) -> 
     pairs = results.pairs().set_index("model_a")["value"]
     assert len(pairs) == 12
     assert pairs["epoch-00"] > pairs["epoch-06"] > pairs["epoch-11"] > 0
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Path:
+    write_zoo(tmp_path, models=8)
+    heads = [{"kind": "logistic", "l2": 1e-4}, {"kind": "mlp", "hidden": 64, "epochs": 300}]
+    values = content(heads=heads, resources={"cache": "cache"})
+    (tmp_path / "experiment.yaml").write_text(yaml_files.write(values))
+    return tmp_path
+
+
+def test_jobs_are_submitted_followed_and_cancelled(head: dict[str, str], zoo: Path) -> None:
+    client = {**head, "TD_RAY_JOBS": str(zoo / "jobs")}
+    address = f"http://127.0.0.1:{head['DASHBOARD_PORT']}"
+    on = ("submit", "experiment.yaml", "--on", address)
+    submitted = td_ray(client, *on, cwd=zoo)
+    assert submitted.returncode == 0, submitted.stderr
+    assert "submitted: td-ray-small-" in submitted.stderr
+    assert f"dashboard: {address}/#/jobs/td-ray-small-" in submitted.stderr
+    deadline = time.monotonic() + 120
+    while not head_parts(zoo):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    again = td_ray(client, *on, cwd=zoo)
+    assert (again.returncode, "at work already" in again.stderr) == (0, True), again.stderr
+    elsewhere = td_ray(client, "submit", "experiment.yaml", "--on", "local", cwd=zoo)
+    assert (elsewhere.returncode, "writes to the same output" in elsewhere.stderr) == (2, True)
+    cancelled = td_ray(client, "cancel", "experiment.yaml", cwd=zoo)
+    assert cancelled.returncode == 0, cancelled.stderr
+    while (job := listed(client, zoo)[0])["state"] != "ended":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert (job["code"], job["note"]) == (143, "STOPPED")
+    before = head_parts(zoo)
+    followed = td_ray(client, "submit", "experiment.yaml", "--on", "ray", "--follow", cwd=zoo)
+    assert followed.returncode == 0, followed.stdout + followed.stderr
+    assert "attempt 2" in followed.stderr
+    assert "results in" in followed.stdout
+    after = head_parts(zoo)
+    assert len(before) < len(after)
+    assert {path: after[path] for path in before} == before
+    assert [each["code"] for each in listed(client, zoo)] == [0, 143]
+
+
+def listed(client: dict[str, str], zoo: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]]
+    found = json.loads(td_ray(client, "jobs", "experiment.yaml", "--json", cwd=zoo).stdout)
+    return found
+
+
+def test_the_exit_code_of_a_job_is_that_of_the_run(head: dict[str, str], zoo: Path) -> None:
+    (zoo / "points.csv").unlink()
+    client = {**head, "TD_RAY_JOBS": str(zoo / "jobs")}
+    ended = td_ray(client, "submit", "experiment.yaml", "--on", "ray", "--follow", cwd=zoo)
+    assert ended.returncode == 2, ended.stderr
+    assert "points.csv" in ended.stdout
+    stranger = {**client, "RAY_AUTH_TOKEN": "0" * 64, "TD_RAY_JOBS": str(zoo / "others")}
+    del stranger["RAY_AUTH_TOKEN_PATH"]
+    address = f"http://127.0.0.1:{head['DASHBOARD_PORT']}"
+    refused = td_ray(stranger, "submit", "experiment.yaml", "--on", address, cwd=zoo)
+    assert refused.returncode == 2
+    assert [line[:20] for line in refused.stderr.splitlines()] == ["td-ray: the jobs API"]
+    assert "token" in refused.stderr
 
 
 def test_nobody_without_the_token_gets_in(head: dict[str, str], tmp_path: Path) -> None:

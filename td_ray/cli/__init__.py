@@ -8,7 +8,7 @@ from io import TextIOWrapper
 from typing import Any
 
 # They register their commands, in the order in which help lists them.
-from td_ray.cli import running, reading, listing  # isort: skip  # noqa: F401
+from td_ray.cli import running, jobs, reading, listing  # isort: skip  # noqa: F401
 from td_ray.cli.app import app
 from td_ray.errors import InputError, TdRayError
 from td_ray.printable import printable

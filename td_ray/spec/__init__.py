@@ -4,6 +4,7 @@ An experiment names models, data sets, tasks and heads. Everything that follows 
 units of work, their fingerprints) is computed from it and from the bytes it points to.
 """
 
+from td_ray.spec.cluster import Cluster
 from td_ray.spec.entries import DataEntry, Frozen, Kind, ModelEntry, Name, Scalar, Split, Words
 from td_ray.spec.experiment import Experiment, default_cache
 from td_ray.spec.heads import HeadSpec
@@ -12,6 +13,7 @@ from td_ray.spec.resources import Resources
 from td_ray.spec.tasks import Family, TaskSpec
 
 __all__ = [
+    "Cluster",
     "DataEntry",
     "Experiment",
     "Family",

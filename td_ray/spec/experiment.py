@@ -19,6 +19,7 @@ from pydantic import (
 from td_ray import registry, yaml_files
 from td_ray.errors import InputError
 from td_ray.files import one_line
+from td_ray.spec.cluster import Cluster
 from td_ray.spec.entries import (
     DataEntry,
     FolderPath,
@@ -100,6 +101,7 @@ class Experiment(Frozen):
     examples: Annotated[int, Field(ge=2)] | None = None
     measures: Annotated[Words, Field(min_length=1)] = ("td",)
     resources: Resources = Resources()
+    cluster: Cluster = Cluster()
     output: FolderPlace = "output"
     folder: FolderPath = Field(default_factory=Path.cwd)
 
@@ -264,5 +266,6 @@ def _keys_beside(place: Place, content: Mapping[str, Any]) -> list[str]:
         "tasks": TaskSpec,
         "pairs": PairRule,
         "resources": Resources,
+        "cluster": Cluster,
     }
     return list(others[room].model_fields)

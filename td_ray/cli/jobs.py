@@ -1,0 +1,136 @@
+"""Commands that hand a run to another machine, and look after it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from td_ray.cli.app import ExperimentPath, Json, Overrides, app, say
+from td_ray.errors import InputError
+from td_ray.spec import Experiment
+
+On = Annotated[
+    str,
+    typer.Option(
+        "--on",
+        metavar="TARGET",
+        help="local, slurm, kubernetes, ray, or the address of a cluster's jobs API.",
+    ),
+]
+
+
+@app.command()
+def submit(
+    experiment: ExperimentPath,
+    on: On,
+    overrides: Overrides = None,
+    nodes: Annotated[int | None, typer.Option(help="How many.")] = None,
+    gpus: Annotated[int | None, typer.Option(help="Of each node.")] = None,
+    gpu_type: Annotated[str | None, typer.Option(help="As the cluster calls it.")] = None,
+    cpus: Annotated[int | None, typer.Option(help="Of each node.")] = None,
+    memory: Annotated[str | None, typer.Option(help="Of each node, such as 64GiB.")] = None,
+    time: Annotated[str | None, typer.Option(help="At most, such as 12:00:00.")] = None,
+    partition: Annotated[str | None, typer.Option(help="Of Slurm.")] = None,
+    account: Annotated[str | None, typer.Option(help="Of Slurm.")] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Also try recorded failures again.")] = False,
+    follow: Annotated[bool, typer.Option(help="Show its output; exit with its code.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Write what would be submitted.")] = False,
+) -> None:
+    """Hand a run to a cluster. Submitting twice attaches to the job that is at work."""
+    from td_ray import launch
+
+    asked = {
+        "nodes": nodes,
+        "gpus": gpus,
+        "gpu_type": gpu_type,
+        "cpus": cpus,
+        "memory": memory,
+        "time": time,
+        "partition": partition,
+        "account": account,
+    }
+    loaded = Experiment.load(experiment, [*(overrides or []), *_of_cluster(asked)])
+    options = ["--retry-failed"] * retry_failed
+    if dry_run:
+        typer.echo(launch.dry_run(loaded, on, options), nl=False)
+        return
+    submission = launch.submit(loaded, on, options)
+    job = submission.job
+    target = launch.find_target(on)
+    what = "submitted" if submission.is_new else "at work already"
+    say(f"{what}: {job.name}, attempt {job.attempt}, as {job.id} on {on}", err=True)
+    for line in [*target.places(job), f"results: {job.output}"]:
+        say(line, err=True)
+    if follow:
+        for text in target.output(job):
+            typer.echo(text, nl=False)
+        standing = target.standing(job)
+        if standing.code is None:
+            say(f"{job.name} has ended, nobody knows how: {standing.note}", err=True)
+        raise typer.Exit(1 if standing.code is None else standing.code)
+
+
+@app.command()
+def jobs(
+    experiment: Annotated[str | None, typer.Argument(help="Its jobs alone.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List jobs that were submitted from here, the latest first, and how they fare."""
+    from td_ray import launch
+
+    found = launch.all_jobs()
+    if experiment is not None:
+        name = launch.job_name(Experiment.load(experiment))
+        found = [job for job in found if job.name == name]
+    rows = [{**asdict(job), **_standing(job)} for job in found]
+    if as_json:
+        say(json.dumps(rows))
+        return
+    if not rows:
+        say(f"no job was submitted from here; their records would be in {launch.jobs_folder()}")
+    for row in rows:
+        code = "" if row["code"] is None else f", exit code {row['code']}"
+        note = f" ({row['note']})" if row["note"] else ""
+        say(
+            f"{row['name']}  attempt {row['attempt']}  {row['target']} {row['id']}  "
+            f"{row['submitted']}  {row['state']}{code}{note}"
+        )
+
+
+@app.command()
+def cancel(experiment: ExperimentPath, overrides: Overrides = None) -> None:
+    """End the job of an experiment; what has finished is kept, and submitting again goes on."""
+    from td_ray import launch
+
+    loaded = Experiment.load(experiment, overrides or [])
+    job = launch.last_job(loaded)
+    if job is None:
+        raise InputError(f"no job of {launch.job_name(loaded)} was submitted from here")
+    target = launch.find_target(job.target)
+    standing = target.standing(job)
+    if standing.state == "ended":
+        code = "" if standing.code is None else f" with exit code {standing.code}"
+        raise InputError(f"{job.name} (attempt {job.attempt}) has ended already{code}")
+    target.cancel(job)
+    say(f"told to end: {job.name}, attempt {job.attempt}, {job.id} on {job.target}", err=True)
+
+
+def _of_cluster(asked: Mapping[str, Any]) -> list[str]:
+    """Options of a command line as what they override in an experiment."""
+    return [
+        f"cluster.{name}={json.dumps(value)}" for name, value in asked.items() if value is not None
+    ]
+
+
+def _standing(job: Any) -> dict[str, Any]:
+    """How a job fares; a target that cannot be asked says why."""
+    from td_ray import launch
+
+    try:
+        return asdict(launch.find_target(job.target).standing(job))
+    except InputError as error:
+        return {"state": "unknown", "code": None, "note": str(error)}

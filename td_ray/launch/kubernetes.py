@@ -1,0 +1,185 @@
+"""Jobs of Kubernetes: a RayJob of KubeRay, for which a cluster is made and taken away again."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from td_ray import yaml_files
+from td_ray.errors import InputError
+from td_ray.launch.files import cluster_file
+from td_ray.launch.jobs import EXPERIMENT, Job
+from td_ray.launch.programs import answer
+from td_ray.launch.targets import Order, Standing, tail
+from td_ray.spec import Cluster, Experiment
+from td_ray.storage import is_url
+
+WHERE = "--on kubernetes needs kubectl, and a context that names the cluster"
+MOST_BYTES = 2**20
+"""Of an experiment: more, a ConfigMap does not hold."""
+
+LABEL = "td-ray/job"
+ENDED = ("Complete", "Failed")
+GPU = "nvidia.com/gpu"
+CANCELLED = 143
+"""The code of a job that was deleted before it ended."""
+
+Document = dict[str, Any]
+
+
+class Kubernetes:
+    """The cluster and namespace of kubectl's context."""
+
+    def at_work(self, name: str) -> str | None:
+        """The RayJob of that name that has not ended."""
+        found = json.loads(
+            answer(["kubectl", "get", "rayjobs", f"--selector={LABEL}={name}", "-o", "json"], WHERE)
+        )
+        left = (item for item in found["items"] if _status(item) not in ENDED)
+        return next((str(item["metadata"]["name"]) for item in left), None)
+
+    def script(self, order: Order) -> str:
+        """The manifests of ``clusters/kubernetes/job.yaml``, made out for this job."""
+        _require_seen(order.experiment, _volumes(_template()))
+        return "---\n".join(yaml_files.write(each) for each in _filled(order))
+
+    def submit(self, order: Order) -> str:
+        """Hand the manifests to the cluster."""
+        manifests = self.script(order)
+        (order.job.folder / "job.yaml").write_text(manifests, encoding="utf-8")
+        answer(["kubectl", "create", "-f", "-"], WHERE, manifests)
+        return _name(order.job)
+
+    def places(self, job: Job) -> list[str]:
+        """What to ask the cluster."""
+        return [f"state: kubectl get rayjob {job.id}", f"log: kubectl logs --follow job/{job.id}"]
+
+    def standing(self, job: Job) -> Standing:
+        """What its RayJob says; one that is no more was deleted."""
+        try:
+            found = json.loads(answer(["kubectl", "get", "rayjob", job.id, "-o", "json"], WHERE))
+        except InputError as error:
+            if "NotFound" in str(error):
+                return Standing("ended", CANCELLED, "deleted")
+            raise
+        state = _status(found)
+        if state not in ENDED:
+            return Standing("running" if state == "Running" else "waiting", None, state)
+        status = found.get("status", {})
+        if status.get("jobStatus") == "SUCCEEDED":
+            return Standing("ended", 0, state)
+        said = re.search(r"exit code (\d+)", str(status.get("message", "")))
+        return Standing("ended", int(said[1]) if said else 1, str(status.get("message") or state))
+
+    def output(self, job: Job) -> Iterator[str]:
+        """The submitter's log, which repeats the driver's; copied into the job's folder."""
+        log = job.folder / "log"
+
+        def has_ended() -> bool:
+            ended = self.standing(job).state == "ended"
+            with suppress(InputError):  # there is no pod yet, or no longer
+                log.write_text(answer(["kubectl", "logs", f"job/{job.id}"], WHERE))
+            return ended
+
+        return tail(log, has_ended)
+
+    def cancel(self, job: Job) -> None:
+        """Delete the RayJob, and with it its cluster; the pods are told to end."""
+        answer(["kubectl", "delete", "rayjob,configmap", job.id, "--wait=false"], WHERE)
+
+
+def _name(job: Job) -> str:
+    return f"{job.name}-{job.attempt}"
+
+
+def _template() -> list[Document]:
+    text = cluster_file("kubernetes/job.yaml").read_text(encoding="utf-8")
+    # through JSON, so that what the file says once and uses often is written out
+    return [json.loads(json.dumps(each)) for each in yaml.safe_load_all(text)]
+
+
+def _filled(order: Order) -> list[Document]:
+    content = order.experiment.to_yaml()
+    if len(content.encode()) > MOST_BYTES:
+        raise InputError(
+            f"the experiment has {len(content.encode()):,} bytes and a ConfigMap holds "
+            f"{MOST_BYTES:,}: name models by globs, and pairs by rules or a file"
+        )
+    files, job = _template()
+    labels = {"app.kubernetes.io/name": "td-ray", LABEL: order.job.name}
+    for each in (files, job):
+        each["metadata"] |= {"name": _name(order.job), "labels": labels}
+    files["data"] = {EXPERIMENT: content}
+    spec = job["spec"]
+    spec["entrypoint"] = shlex.join([*shlex.split(spec["entrypoint"]), *order.options])
+    _fill_cluster(spec["rayClusterSpec"], order.experiment.cluster, _name(order.job))
+    if order.experiment.cluster.time is not None:
+        spec["activeDeadlineSeconds"] = order.experiment.cluster.time
+    return [files, job]
+
+
+def _fill_cluster(spec: Document, cluster: Cluster, files: str) -> None:
+    head, (workers,) = spec["headGroupSpec"], spec["workerGroupSpecs"]
+    for pod in (head["template"]["spec"], workers["template"]["spec"]):
+        for volume in pod["volumes"]:
+            if "configMap" in volume:
+                volume["configMap"]["name"] = files
+    workers["maxReplicas"] = cluster.nodes
+    pod = workers["template"]["spec"]
+    (container,) = pod["containers"]
+    for share in container["resources"].values():
+        share |= {} if cluster.cpus is None else {"cpu": str(cluster.cpus)}
+        share |= {} if cluster.memory is None else {"memory": str(int(cluster.memory))}
+        del share[GPU]
+        share |= {GPU: str(cluster.gpus)} if cluster.gpus else {}
+    pod["nodeSelector"] = _selector(cluster)
+
+
+def _selector(cluster: Cluster) -> Mapping[str, str]:
+    """Labels of nodes: ``gpu_type`` and ``options``, each ``label=value``."""
+    wanted = [*([cluster.gpu_type] if cluster.gpu_type else []), *cluster.options]
+    pairs = [each.partition("=") for each in wanted]
+    for label, equals, _ in pairs:
+        if not equals:
+            raise InputError(
+                f"cluster: on Kubernetes '{label}' chooses no node; name a label and its value, "
+                "such as nvidia.com/gpu.product=NVIDIA-L4"
+            )
+    return {label: value for label, _, value in pairs}
+
+
+def _volumes(template: list[Document]) -> list[str]:
+    """Where pods see volumes that all of them share."""
+    pod = template[1]["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    shared = {each["name"] for each in pod["volumes"] if "persistentVolumeClaim" in each}
+    (container,) = pod["containers"]
+    return [each["mountPath"] for each in container["volumeMounts"] if each["name"] in shared]
+
+
+def _require_seen(experiment: Experiment, volumes: list[str]) -> None:
+    """Refuse paths that pods do not see.
+
+    Raises:
+        InputError: which, and where they would be seen.
+    """
+    places = {"folder": str(experiment.folder)}
+    if not is_url(experiment.output):
+        places["output"] = str(experiment.folder / experiment.output)
+    for key, place in places.items():
+        if not any(Path(place).is_relative_to(volume) for volume in volumes):
+            raise InputError(
+                f"{key} is {place}, which pods do not see; they have the shared volume at "
+                f"{', '.join(volumes)}: put the experiment's files there, and add --set "
+                f"folder={volumes[0]}/..."
+            )
+
+
+def _status(item: Document) -> str:
+    return str(item.get("status", {}).get("jobDeploymentStatus", "New"))

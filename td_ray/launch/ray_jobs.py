@@ -1,0 +1,129 @@
+"""Jobs of a Ray cluster that is up, through its jobs API."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from td_ray.errors import InputError
+from td_ray.files import one_line
+from td_ray.launch.jobs import EXPERIMENT, Job
+from td_ray.launch.targets import Order, Standing
+
+PROGRAM = "python -m td_ray.cli"
+"""``td-ray`` as the cluster's own environment has it."""
+
+ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+STOPPED = 143
+"""The code of a job that was stopped before it could leave one."""
+
+
+class RayJobs:
+    """A cluster by the address of its jobs API; None for the one that the environment names."""
+
+    def __init__(self, address: str | None) -> None:
+        named = os.environ.get("RAY_API_SERVER_ADDRESS") or os.environ.get("RAY_ADDRESS")
+        if address is None and not named:
+            raise InputError(
+                "--on ray: RAY_API_SERVER_ADDRESS and RAY_ADDRESS name no cluster; set one, or "
+                "name the jobs API itself, such as --on http://127.0.0.1:8265"
+            )
+        self._address = address
+        self._shown = address or str(named)
+        self._connected: Any = None
+
+    def at_work(self, name: str) -> str | None:
+        """The id of a job of that name that waits or runs."""
+        with self._asked() as client:
+            jobs = client.list_jobs()
+        return next(
+            (job.submission_id for job in jobs if _is_of(job, name) and job.status not in ENDED),
+            None,
+        )
+
+    def script(self, order: Order) -> str:
+        """The command that the cluster runs, in a folder that has the experiment in it."""
+        return f"{PROGRAM} run {shlex.join([EXPERIMENT, *order.options])}\n"
+
+    def submit(self, order: Order) -> str:
+        """Send the experiment, and have it run."""
+        job = order.job
+        with self._asked() as client:
+            taken = {each.submission_id for each in client.list_jobs()}
+            attempt = job.attempt
+            while f"{job.name}-{attempt}" in taken:  # it was submitted from elsewhere, too
+                attempt += 1
+            identifier: str = client.submit_job(
+                entrypoint=self.script(order).strip(),
+                submission_id=f"{job.name}-{attempt}",
+                runtime_env={"working_dir": str(job.folder)},
+                metadata={"td-ray": job.name, "output": job.output},
+            )
+        return identifier
+
+    def places(self, job: Job) -> list[str]:
+        """Where the dashboard shows it."""
+        with self._asked() as client:
+            return [f"dashboard: {client.get_address()}/#/jobs/{job.id}"]
+
+    def standing(self, job: Job) -> Standing:
+        """What the cluster says; one that has forgotten the job was started anew since."""
+        with self._asked() as client:
+            known = {each.submission_id: each for each in client.list_jobs()}
+        if job.id not in known:
+            return Standing("ended", None, "the cluster does not know it")
+        details = known[job.id]
+        status = str(details.status.value)
+        if status not in ENDED:
+            return Standing("waiting" if status == "PENDING" else "running", None, status)
+        code = details.driver_exit_code
+        if code is None:
+            code = {"SUCCEEDED": 0, "STOPPED": STOPPED}.get(status, 1)
+        elif code < 0:
+            code = 128 - code
+        return Standing("ended", code, status)
+
+    def output(self, job: Job) -> Iterator[str]:
+        """Its log, as the cluster passes it on."""
+        with self._asked() as client, asyncio.Runner() as runner:
+            chunks = client.tail_job_logs(job.id)
+            while (chunk := runner.run(anext(chunks, None))) is not None:
+                yield chunk
+
+    def cancel(self, job: Job) -> None:
+        """SIGTERM, and soon after whatever is left."""
+        with self._asked() as client:
+            client.stop_job(job.id)
+
+    @contextmanager
+    def _asked(self) -> Iterator[Any]:
+        """A client that the cluster answers.
+
+        Raises:
+            InputError: it does not, or not to this token.
+        """
+        try:
+            if self._connected is None:
+                self._connected = self._connect()
+            yield self._connected
+        except Exception as error:  # Ray's client raises what it likes
+            raise InputError(
+                f"the jobs API of the Ray cluster at {self._shown} refuses or does not answer: "
+                f"{one_line(error, longest=120)}; is it up, and is the token that RAY_AUTH_TOKEN or "
+                "RAY_AUTH_TOKEN_PATH names the cluster's?"
+            ) from None
+
+    def _connect(self) -> Any:
+        from ray.job_submission import JobSubmissionClient
+
+        if self._address is not None:
+            os.environ["RAY_API_SERVER_ADDRESS"] = self._address  # Ray's client looks there first
+        return JobSubmissionClient()
+
+
+def _is_of(job: Any, name: str) -> bool:
+    return bool((job.metadata or {}).get("td-ray") == name)

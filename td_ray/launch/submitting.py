@@ -1,0 +1,97 @@
+"""Submit an experiment once: a job of it that is at work is not submitted again."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from td_ray.errors import InputError
+from td_ray.launch.jobs import Job, content_of, job_name, jobs_folder, last_job, new_job
+from td_ray.launch.targets import Order, find_target
+from td_ray.spec import Experiment
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What came of it.
+
+    Attributes:
+        is_new: False where the job was at work already.
+    """
+
+    job: Job
+    is_new: bool
+
+
+def submit(experiment: Experiment, on: str, options: Sequence[str] = ()) -> Submission:
+    """Submit an experiment, unless a job of it is at work.
+
+    Args:
+        on: the target; see ``find_target``.
+        options: of ``td-ray run``.
+
+    Raises:
+        InputError: the target is not there or refuses; or a job with the same output is at work on
+            another experiment, or at another target.
+    """
+    target, name = find_target(on), job_name(experiment)
+    with _locked(name):
+        last = last_job(experiment)
+        if last is not None and last.target != on:
+            _require_ended(last)
+        found = target.at_work(name)
+        if found is not None:
+            if last is None or last.id != found:  # submitted from elsewhere
+                last = new_job(experiment, on, found)
+                last.write()
+            if last.content != content_of(experiment):
+                raise InputError(
+                    f"{last.name} (attempt {last.attempt}, {last.id} on {on}) is at work on the "
+                    f"same output, {last.output}, with another content of the experiment: wait for "
+                    "it, or 'td-ray cancel' it first; what it has finished is kept"
+                )
+            return Submission(last, is_new=False)
+        job = new_job(experiment, on)
+        try:
+            order = Order(job, experiment, options)
+            order.file.write_text(experiment.to_yaml(), encoding="utf-8")
+            job = replace(job, id=target.submit(order))
+        except BaseException:
+            shutil.rmtree(job.folder, ignore_errors=True)
+            raise
+        job.write()
+    return Submission(job, is_new=True)
+
+
+def dry_run(experiment: Experiment, on: str, options: Sequence[str] = ()) -> str:
+    """Exactly what ``submit`` would submit; nothing is, and nothing stays behind."""
+    target = find_target(on)
+    with _locked(job_name(experiment)):
+        job = new_job(experiment, on)
+        try:
+            return target.script(Order(job, experiment, options))
+        finally:
+            shutil.rmtree(job.folder)
+
+
+def _require_ended(last: Job) -> None:
+    standing = find_target(last.target).standing(last)
+    if standing.state != "ended":
+        raise InputError(
+            f"{last.name} (attempt {last.attempt}) is {standing.state} on {last.target} as "
+            f"{last.id}, and writes to the same output, {last.output}: wait for it, or 'td-ray "
+            "cancel' it first"
+        )
+
+
+@contextmanager
+def _locked(name: str) -> Iterator[None]:
+    """One submission of a name at a time, among all processes that see the folder of jobs."""
+    folder = jobs_folder() / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -11,7 +11,7 @@ demo: $(VENV)/ready
 	$(BIN)/td-ray demo --output $(DEMO)
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -16,6 +16,17 @@ settings.register_profile("td_ray", deadline=None, derandomize=True, max_example
 settings.load_profile("td_ray")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of two processes one has all tests that need Ray: two Rays at once starve each other."""
+    for item in items:
+        needs_ray = item.get_closest_marker("ray") or "ray_session" in getattr(
+            item, "fixturenames", ()
+        )
+        group = "ray" if needs_ray else item.nodeid.partition("::")[0]
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache that no other session has touched."""

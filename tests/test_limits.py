@@ -86,8 +86,11 @@ def build(kind):
 """
 
 LIMIT = 6.0
-MOST_EXTRA = 5 * 2**30
-"""Bytes beyond what the machine uses now, at which Ray ends processes; a run itself takes 2."""
+MOST_EXTRA = 7 * 2**30
+"""Bytes beyond what the machine uses now, at which Ray ends processes; a run itself takes 2.
+
+Other tests, at work beside this one, may take as much again.
+"""
 
 
 def write_troubled_zoo(folder: Path, *kinds: str, **changes: Any) -> None:

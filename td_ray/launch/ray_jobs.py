@@ -113,8 +113,8 @@ class RayJobs:
         except Exception as error:  # Ray's client raises what it likes
             raise InputError(
                 f"the jobs API of the Ray cluster at {self._shown} refuses or does not answer: "
-                f"{one_line(error, longest=120)}; is it up, and is the token that RAY_AUTH_TOKEN or "
-                "RAY_AUTH_TOKEN_PATH names the cluster's?"
+                f"{one_line(error, longest=120)}; is it up, and is the token that "
+                "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH names the cluster's?"
             ) from None
 
     def _connect(self) -> Any:

@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, demo: Results, demo_folder:
     activate = folder / ".venv/bin/activate"
     activate.parent.mkdir(parents=True)
     activate.write_text(f'export PATH="{Path(sys.executable).parent}:$PATH"\n')
-    (zoo,) = (block for block in blocks("bash") if "my-zoo.yaml" in block)
+    (zoo,) = (block for block in blocks("bash") if "cat > my-zoo.yaml" in block)
     subprocess.run(["bash", "-euc", zoo], cwd=folder, check=True, timeout=300)
     return folder
 

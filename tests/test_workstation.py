@@ -156,13 +156,43 @@ def listed(client: dict[str, str], zoo: Path) -> list[dict[str, Any]]:
     return found
 
 
-def test_the_exit_code_of_a_job_is_that_of_the_run(head: dict[str, str], zoo: Path) -> None:
+def test_a_folder_is_sent_along(
+    head: dict[str, str], zoo: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    client = {**head, "TD_RAY_JOBS": str(tmp_path_factory.mktemp("jobs"))}
+    output = tmp_path_factory.mktemp("elsewhere") / "output"
+    on = ("submit", "experiment.yaml", "--on", "ray", "--ship", "--follow")
+    refused = td_ray(client, *on, cwd=zoo)
+    assert refused.returncode == 2
+    assert "would lie in the folder that is sent" in refused.stderr
+    heads = "heads=[logistic, ridge]"
+    large = zoo / "large.bin"
+    with large.open("wb") as file:
+        file.truncate(101 * 2**20)
+    refused = td_ray(client, *on, "--set", f"output={output}", "--set", heads, cwd=zoo)
+    assert refused.returncode == 2
+    assert "at most 100 can be sent with a job; the largest are large.bin (101 MiB)" in (
+        refused.stderr
+    )
+    large.unlink()
+    ran = td_ray(client, *on, "--set", f"output={output}", "--set", heads, cwd=zoo)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert len(open_results(output).pairs()) == 2 * 8 * 7 / 2
+
+
+def test_the_exit_code_of_a_job_is_that_of_the_run(
+    head: dict[str, str], zoo: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     (zoo / "points.csv").unlink()
-    client = {**head, "TD_RAY_JOBS": str(zoo / "jobs")}
+    client = {**head, "TD_RAY_JOBS": str(tmp_path_factory.mktemp("jobs"))}
     ended = td_ray(client, "submit", "experiment.yaml", "--on", "ray", "--follow", cwd=zoo)
     assert ended.returncode == 2, ended.stderr
     assert "points.csv" in ended.stdout
-    stranger = {**client, "RAY_AUTH_TOKEN": "0" * 64, "TD_RAY_JOBS": str(zoo / "others")}
+    stranger = {
+        **client,
+        "RAY_AUTH_TOKEN": "0" * 64,
+        "TD_RAY_JOBS": str(tmp_path_factory.mktemp("jobs")),
+    }
     del stranger["RAY_AUTH_TOKEN_PATH"]
     address = f"http://127.0.0.1:{head['DASHBOARD_PORT']}"
     refused = td_ray(stranger, "submit", "experiment.yaml", "--on", address, cwd=zoo)

@@ -37,6 +37,7 @@ def submit(
     partition: Annotated[str | None, typer.Option(help="Of Slurm.")] = None,
     account: Annotated[str | None, typer.Option(help="Of Slurm.")] = None,
     retry_failed: Annotated[bool, typer.Option(help="Also try recorded failures again.")] = False,
+    ship: Annotated[bool, typer.Option(help="Send the experiment's folder along.")] = False,
     follow: Annotated[bool, typer.Option(help="Show its output; exit with its code.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Write what would be submitted.")] = False,
 ) -> None:
@@ -58,7 +59,7 @@ def submit(
     if dry_run:
         typer.echo(launch.dry_run(loaded, on, options), nl=False)
         return
-    submission = launch.submit(loaded, on, options)
+    submission = launch.submit(loaded, on, options, ship=ship)
     job = submission.job
     target = launch.find_target(on)
     what = "submitted" if submission.is_new else "at work already"

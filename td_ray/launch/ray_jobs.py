@@ -12,6 +12,7 @@ from typing import Any
 from td_ray.errors import InputError
 from td_ray.files import one_line
 from td_ray.launch.jobs import EXPERIMENT, Job
+from td_ray.launch.shipping import ship
 from td_ray.launch.targets import Order, Standing
 
 PROGRAM = "python -m td_ray.cli"
@@ -51,7 +52,10 @@ class RayJobs:
 
     def submit(self, order: Order) -> str:
         """Send the experiment, and have it run."""
-        job = order.job
+        job, folder = order.job, order.job.folder
+        if order.is_shipped:
+            folder = job.folder / "shipped"
+            ship(order.experiment, folder)
         with self._asked() as client:
             taken = {each.submission_id for each in client.list_jobs()}
             attempt = job.attempt
@@ -60,7 +64,7 @@ class RayJobs:
             identifier: str = client.submit_job(
                 entrypoint=self.script(order).strip(),
                 submission_id=f"{job.name}-{attempt}",
-                runtime_env={"working_dir": str(job.folder)},
+                runtime_env={"working_dir": str(folder)},
                 metadata={"td-ray": job.name, "output": job.output},
             )
         return identifier

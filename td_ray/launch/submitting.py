@@ -26,18 +26,22 @@ class Submission:
     is_new: bool
 
 
-def submit(experiment: Experiment, on: str, options: Sequence[str] = ()) -> Submission:
+def submit(
+    experiment: Experiment, on: str, options: Sequence[str] = (), *, ship: bool = False
+) -> Submission:
     """Submit an experiment, unless a job of it is at work.
 
     Args:
         on: the target; see ``find_target``.
         options: of ``td-ray run``.
+        ship: send the experiment's folder along.
 
     Raises:
         InputError: the target is not there or refuses; or a job with the same output is at work on
             another experiment, or at another target.
     """
     target, name = find_target(on), job_name(experiment)
+    _require_shippable(on, ship)
     with _locked(name):
         last = last_job(experiment)
         if last is not None and last.target != on:
@@ -56,7 +60,7 @@ def submit(experiment: Experiment, on: str, options: Sequence[str] = ()) -> Subm
             return Submission(last, is_new=False)
         job = new_job(experiment, on)
         try:
-            order = Order(job, experiment, options)
+            order = Order(job, experiment, options, ship)
             order.file.write_text(experiment.to_yaml(), encoding="utf-8")
             job = replace(job, id=target.submit(order))
         except BaseException:
@@ -75,6 +79,14 @@ def dry_run(experiment: Experiment, on: str, options: Sequence[str] = ()) -> str
             return target.script(Order(job, experiment, options))
         finally:
             shutil.rmtree(job.folder)
+
+
+def _require_shippable(on: str, ship: bool) -> None:
+    if ship and on in ("local", "slurm", "kubernetes"):
+        raise InputError(
+            f"--ship: only the jobs API of a Ray cluster takes files along; for {on} the "
+            "experiment's folder must be where the nodes see it"
+        )
 
 
 def _require_ended(last: Job) -> None:

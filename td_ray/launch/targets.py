@@ -38,11 +38,13 @@ class Order:
     Attributes:
         job: whose ``id`` is still empty.
         options: of ``td-ray run``, beside the experiment.
+        is_shipped: whether the experiment's folder is sent along.
     """
 
     job: Job
     experiment: Experiment
     options: Sequence[str]
+    is_shipped: bool = False
 
     @property
     def file(self) -> Path:

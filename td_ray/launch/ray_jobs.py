@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shlex
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +19,9 @@ from td_ray.launch.targets import Order, Standing
 
 PROGRAM = "python -m td_ray.cli"
 """``td-ray`` as the cluster's own environment has it."""
+
+NO_AGENT = "No available agent"
+SECONDS_FOR_AGENT = 60.0
 
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 STOPPED = 143
@@ -61,13 +66,13 @@ class RayJobs:
             attempt = job.attempt
             while f"{job.name}-{attempt}" in taken:  # it was submitted from elsewhere, too
                 attempt += 1
-            identifier: str = client.submit_job(
+            return _submitted(
+                client,
                 entrypoint=self.script(order).strip(),
                 submission_id=f"{job.name}-{attempt}",
                 runtime_env={"working_dir": str(folder)},
                 metadata={"td-ray": job.name, "output": job.output},
             )
-        return identifier
 
     def places(self, job: Job) -> list[str]:
         """Where the dashboard shows it."""
@@ -110,6 +115,8 @@ class RayJobs:
         Raises:
             InputError: it does not, or not to this token.
         """
+        before = logging.root.manager.disable
+        logging.disable(logging.INFO)  # Ray tells of each package that it sends
         try:
             if self._connected is None:
                 self._connected = self._connect()
@@ -120,6 +127,8 @@ class RayJobs:
                 f"{one_line(error, longest=120)}; is it up, and is the token that "
                 "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH names the cluster's?"
             ) from None
+        finally:
+            logging.disable(before)
 
     def _connect(self) -> Any:
         from ray.job_submission import JobSubmissionClient
@@ -127,6 +136,18 @@ class RayJobs:
         if self._address is not None:
             os.environ["RAY_API_SERVER_ADDRESS"] = self._address  # Ray's client looks there first
         return JobSubmissionClient()
+
+
+def _submitted(client: Any, **wanted: Any) -> str:
+    """Submit; a cluster that has just come up is asked again until its agent is there, too."""
+    deadline = time.monotonic() + SECONDS_FOR_AGENT
+    while True:
+        try:
+            return str(client.submit_job(**wanted))
+        except RuntimeError as error:
+            if NO_AGENT not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(1.0)
 
 
 def _is_of(job: Any, name: str) -> bool:

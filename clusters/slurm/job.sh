@@ -86,13 +86,14 @@ export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 RAY_idle_worker_killing_time_threshold_ms=60000
 unset RAY_ADDRESS
 run='' steps=()
-trap 'signalled=yes; [ -z "$run" ] || kill -TERM "$run" 2> /dev/null' TERM
+trap 'signalled=yes; if [ -n "$run" ]; then kill -TERM "$run" 2> /dev/null; else finish 143; fi' TERM
 trap 'signalled=yes; [ -z "$run" ] || kill -USR1 "$run" 2> /dev/null' USR1
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}
 name=$(scontrol show node "$head" --oneliner | sed -n 's/.*NodeAddr=\([^ ]*\).*/\1/p')
-host=$(getent ahostsv4 "$name" | awk '{ print $1; exit }')
+host=$({ getent ahostsv4 "$name" || true; } | awk 'NR == 1 { print $1 }')
+[ -n "$host" ] || { say "nobody knows the address of $head, whose name is '$name'" && finish 1; }
 # This script runs on the head's node, so a port that is free here is free there.
 port=$("${program%/*}/python" -c 'import socket; s = socket.create_server(("", 0)); print(s.getsockname()[1])')
 

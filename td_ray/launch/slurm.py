@@ -66,15 +66,11 @@ class Slurm:
 
     def standing(self, job: Job) -> Standing:
         """What the queue says, and once it is not there, what it has left."""
-        with suppress(InputError):  # Slurm has forgotten it
-            found = answer(
-                ["squeue", f"--jobs={job.id}", "--noheader", "--format=%T %r"], WHERE
-            ).split(maxsplit=1)
-            if found:
-                state = "waiting" if found[0] in WAITING else "running"
-                reason = found[1].strip() if len(found) > 1 else "None"
-                note = found[0] if reason == "None" else f"{found[0]}, {reason}"
-                return Standing("waiting" if state == "waiting" else "running", note=note)
+        found = _in_queue(job.id).split(maxsplit=1)
+        if found:
+            state, reason = found[0], found[1].strip() if len(found) > 1 else "None"
+            note = state if reason == "None" else f"{state}, {reason}"
+            return Standing("waiting" if state in WAITING else "running", note=note)
         state = _last_state(job.id)
         code = code_of(job.folder)
         if code is None and state.startswith("CANCELLED"):
@@ -83,7 +79,13 @@ class Slurm:
 
     def output(self, job: Job) -> Iterator[str]:
         """Its log, over all of its starts."""
-        return tail(job.folder / LOG, lambda: self.standing(job).state == "ended")
+
+        def has_ended() -> bool:
+            with suppress(InputError):  # a controller that does not answer may be back soon
+                return self.standing(job).state == "ended"
+            return False
+
+        return tail(job.folder / LOG, has_ended)
 
     def cancel(self, job: Job) -> None:
         """SIGTERM, and half a minute later whatever is left."""
@@ -127,6 +129,16 @@ def _program() -> str:
     if not path.exists():
         raise InputError(f"there is no {path}, which the job would run; install td-ray there")
     return str(path)
+
+
+def _in_queue(identifier: str) -> str:
+    """A job's state and the reason for it; empty where it is not in the queue."""
+    try:
+        return answer(["squeue", f"--jobs={identifier}", "--noheader", "--format=%T %r"], WHERE)
+    except InputError as error:
+        if "Invalid job id" in str(error):  # Slurm has forgotten it
+            return ""
+        raise
 
 
 def _last_state(identifier: str) -> str:

@@ -59,6 +59,15 @@ def test_workers_are_spot_machines_with_gpus(config: dict[str, Any]) -> None:
     assert worker["min_workers"] >= 1  # a run wants to see a CPU when it begins
 
 
+HADOLINT = Path(sys.executable).with_name("hadolint")
+
+
+@pytest.mark.skipif(not HADOLINT.exists(), reason="hadolint is not installed")
+def test_the_dockerfile_passes_hadolint() -> None:
+    ran = subprocess.run([HADOLINT, ROOT / "clusters/Dockerfile"], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout
+
+
 def test_yaml_passes_yamllint() -> None:
     folders = [ROOT / name for name in ("clusters", "jobs", "td_ray/template.yaml")]
     command = [sys.executable, "-m", "yamllint", "-c", ROOT / ".yamllint", *folders]

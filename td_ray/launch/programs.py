@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Sequence
 
 from td_ray.errors import InputError
+
+_LOG = re.compile(r"[EIW]\d{4} \d\d:\d\d:")
+"""A line of kubectl's log, which repeats what it says in the end."""
 
 SECONDS = 120.0
 """In which a program must have answered."""
@@ -30,6 +34,7 @@ def answer(command: Sequence[str], where: str, given: str | None = None) -> str:
     except subprocess.TimeoutExpired:
         raise InputError(f"'{command[0]}' gave no answer for {SECONDS:g} s; is it up?") from None
     if ended.returncode:
-        said = [line for line in (ended.stderr or ended.stdout).splitlines() if line.strip()]
+        lines = (ended.stderr or ended.stdout).splitlines()
+        said = [line for line in lines if line.strip() and not _LOG.match(line)]
         raise InputError(f"{command[0]}: {'; '.join(said[-3:]) or 'it failed and says nothing'}")
     return ended.stdout

@@ -132,6 +132,16 @@ def test_a_target_that_is_not_there(
     assert listed(zoo) == []
 
 
+def test_what_a_program_says(jobs: Path, zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = zoo / "kubectl"
+    log = 'E1129 06:31:46.187144 32367 memcache.go:265] "Unhandled Error"'
+    program.write_text(f"#!/bin/sh\necho '{log}' >&2\necho 'It is not there.' >&2\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{zoo}:{os.environ['PATH']}")
+    refused = td_ray(zoo, "submit", "experiment.yaml", "--on", "kubernetes", code=2)
+    assert refused.stderr == "td-ray: kubectl: It is not there.\n"
+
+
 @pytest.mark.parametrize(("on", "program"), [("slurm", "squeue"), ("kubernetes", "kubectl")])
 def test_a_program_that_is_not_there(
     jobs: Path, zoo: Path, on: str, program: str, monkeypatch: pytest.MonkeyPatch

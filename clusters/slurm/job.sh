@@ -18,7 +18,7 @@
 TD_RAY=${TD_RAY:-td-ray}                # the program; on a file system that all nodes see
 SCRATCH=${SCRATCH:-/tmp}                # on each node, for Ray's sockets and logs; a short path
 MOST_RESTARTS=${MOST_RESTARTS:-100}     # then the job ends instead of queueing again
-JOB_FOLDER=${JOB_FOLDER:-}              # where 'td-ray submit' looks for the exit code and logs
+JOB_FOLDER=${JOB_FOLDER:-}              # for the exit code, and for Ray's logs; else they lie where you are
 # Features are cached where TD_RAY_CACHE says; name a disk of the nodes if your home is slow.
 
 set -euo pipefail
@@ -31,7 +31,8 @@ say() { echo "td-ray: $*" >&2; }
 node() {
     exec >> "$logs/ray-$SLURM_JOB_ID-$SLURMD_NODENAME.log" 2>&1
     trap 'kill -TERM "$ray" 2> /dev/null' TERM
-    mkdir -p "$scratch"
+    # Whoever else could have made this folder could put sockets of theirs into it.
+    mkdir "$scratch" 2> /dev/null || { [ -O "$scratch" ] && [ ! -L "$scratch" ]; } || exit 1
     "$ray_program" start "$@" --block --disable-usage-stats --num-cpus="$SLURM_CPUS_ON_NODE" \
         --num-gpus="${SLURM_GPUS_ON_NODE:-0}" --min-worker-port=0 --max-worker-port=0 &
     ray=$!
@@ -79,7 +80,7 @@ finish() {
 [ -z "$JOB_FOLDER" ] || rm -f "$JOB_FOLDER/code" # of an earlier start
 program=$(command -v "$TD_RAY") || { say "there is no $TD_RAY on $(hostname)" && finish 2; }
 export ray_program=${program%/*}/ray scratch=$SCRATCH/td-ray-$SLURM_JOB_ID
-export logs=${JOB_FOLDER:-$SCRATCH}
+export logs=${JOB_FOLDER:-$SLURM_SUBMIT_DIR}
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN
 # No node waits for others before it ends, and processes that extract features are kept for the next.

@@ -18,11 +18,13 @@ settings.load_profile("td_ray")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of two processes one has all tests that need Ray: two Rays at once starve each other."""
+    """Of two processes one has all tests that need Ray: two Rays at once starve each other.
+
+    But those of Slurm, which mostly wait, so that both have about as much to do.
+    """
     for item in items:
-        needs_ray = item.get_closest_marker("ray") or "ray_session" in getattr(
-            item, "fixturenames", ()
-        )
+        is_marked = item.get_closest_marker("ray") and not item.get_closest_marker("slurm")
+        needs_ray = is_marked or "ray_session" in getattr(item, "fixturenames", ())
         group = "ray" if needs_ray else item.nodeid.partition("::")[0]
         item.add_marker(pytest.mark.xdist_group(group))
 

@@ -111,7 +111,7 @@ def test_a_zoo_of_checkpoints_as_a_job(head: dict[str, str], tmp_path: Path) -> 
 @pytest.fixture
 def zoo(tmp_path: Path) -> Path:
     write_zoo(tmp_path, models=8)
-    heads = [{"kind": "logistic", "l2": 1e-4}, {"kind": "mlp", "hidden": 64, "epochs": 300}]
+    heads = [{"kind": "logistic", "l2": 1e-4}, {"kind": "mlp", "hidden": 64, "epochs": 2000}]
     values = content(heads=heads, resources={"cache": "cache"})
     (tmp_path / "experiment.yaml").write_text(yaml_files.write(values))
     return tmp_path

@@ -34,7 +34,8 @@ node() {
     # Whoever else could have made this folder could put sockets of theirs into it.
     mkdir "$scratch" 2> /dev/null || { [ -O "$scratch" ] && [ ! -L "$scratch" ]; } || exit 1
     "$ray_program" start "$@" --block --disable-usage-stats --num-cpus="$SLURM_CPUS_ON_NODE" \
-        --num-gpus="${SLURM_GPUS_ON_NODE:-0}" --min-worker-port=0 --max-worker-port=0 &
+        --num-gpus="${SLURM_GPUS_ON_NODE:-0}" --min-worker-port=0 --max-worker-port=0 \
+        --dashboard-agent-listen-port=0 &
     ray=$!
     wait "$ray" || wait "$ray" || true # a signal ends the first
     rm -rf "$scratch"

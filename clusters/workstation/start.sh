@@ -41,6 +41,7 @@ ENVIRONMENT
 
 options=(--head --block --node-ip-address=127.0.0.1 --port="$PORT" --temp-dir="$FOLDER/ray"
     --include-dashboard=true --dashboard-host=127.0.0.1 --dashboard-port="$DASHBOARD_PORT"
+    --dashboard-agent-listen-port=0 # else another Ray of this machine has it, and no job starts
     --disable-usage-stats)
 [ -z "$CPUS" ] || options+=(--num-cpus="$CPUS")
 [ -z "$GPUS" ] || options+=(--num-gpus="$GPUS")

@@ -31,7 +31,7 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def zoo(tmp_path: Path) -> Path:
     write_zoo(tmp_path, models=8)
-    heads = [{"kind": "logistic", "l2": 1e-4}, "ridge"]
+    heads = [{"kind": "logistic", "l2": 1e-4}, {"kind": "mlp", "hidden": 64, "epochs": 1500}]
     values = content(resources={"cache": "cache"}, heads=heads)
     (tmp_path / "experiment.yaml").write_text(yaml_files.write(values))
     return tmp_path
@@ -75,7 +75,7 @@ def test_a_job_is_submitted_once_cancelled_and_goes_on(jobs: Path, zoo: Path) ->
     assert "results in" in last.stdout
     after = head_parts(zoo)
     assert {path: after[path] for path in before} == before
-    assert len(open_results(zoo / "output").pairs()) == 2 * 8 * 7 / 2
+    assert len(open_results(zoo / "output").pairs()) == 3 * 8 * 7 / 2
     ended = td_ray(zoo, "cancel", "experiment.yaml", code=2)
     assert "has ended already with exit code 0" in ended.stderr
 

@@ -39,7 +39,7 @@ def zoo(tmp_path: Path) -> Path:
     """Trials that want a GPU each, of which a node has two."""
     write_zoo(tmp_path, models=MODELS)
     resources = {"cache": "cache", "gpus_per_trial": 1, "device": "cpu"}
-    heads = [{"kind": "logistic", "l2": 1e-4}, {"kind": "mlp", "hidden": 64, "epochs": 400}]
+    heads = [{"kind": "logistic", "l2": 1e-4}, {"kind": "mlp", "hidden": 64, "epochs": 800}]
     values = content(resources=resources, heads=heads, name=tmp_path.name)
     (tmp_path / "experiment.yaml").write_text(yaml_files.write(values))
     return tmp_path

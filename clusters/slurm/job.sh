@@ -22,13 +22,15 @@ JOB_FOLDER=${JOB_FOLDER:-}              # for the exit code, and for Ray's logs;
 # Features are cached where TD_RAY_CACHE says; name a disk of the nodes if your home is slow.
 
 set -euo pipefail
-umask 077
+trap 'is_due=yes' USR1 # also while Ray starts
+is_due=''
 
 say() { echo "td-ray: $*" >&2; }
 
 # What each node does: Ray, until it is told to end; nothing of it is left then.
 # shellcheck disable=SC2317
 node() {
+    umask 077
     exec >> "$logs/ray-$SLURM_JOB_ID-$SLURMD_NODENAME.log" 2>&1
     trap 'kill -TERM "$ray" 2> /dev/null' TERM
     # Whoever else could have made this folder could put sockets of theirs into it.
@@ -89,7 +91,7 @@ export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=0 RAY_idle_worker_killing_time_thre
 unset RAY_ADDRESS
 run='' steps=()
 trap 'signalled=yes; if [ -n "$run" ]; then kill -TERM "$run" 2> /dev/null; else finish 143; fi' TERM
-trap 'signalled=yes; [ -z "$run" ] || kill -USR1 "$run" 2> /dev/null' USR1
+trap 'signalled=yes is_due=yes; [ -z "$run" ] || kill -USR1 "$run" 2> /dev/null' USR1
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}
@@ -118,6 +120,7 @@ fi
 
 "$program" run "$@" --address "$host:$port" &
 run=$!
+[ -z "$is_due" ] || kill -USR1 "$run"
 code=0
 wait_for "$run" || code=$?
 if [ "$code" = 138 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "$MOST_RESTARTS" ]; then

@@ -78,6 +78,7 @@ def submit(
 @app.command()
 def jobs(
     experiment: Annotated[str | None, typer.Argument(help="Its jobs alone.")] = None,
+    overrides: Overrides = None,
     as_json: Json = False,
 ) -> None:
     """List jobs that were submitted from here, the latest first, and how they fare."""
@@ -85,7 +86,7 @@ def jobs(
 
     found = launch.all_jobs()
     if experiment is not None:
-        name = launch.job_name(Experiment.load(experiment))
+        name = launch.job_name(Experiment.load(experiment, overrides or []))
         found = [job for job in found if job.name == name]
     rows = [{**asdict(job), **_standing(job)} for job in found]
     if as_json:

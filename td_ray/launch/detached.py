@@ -3,7 +3,7 @@
     python -m td_ray.launch.detached FOLDER COMMAND ...
 
 Prints the number of a process that waits for the command and passes signals on to it. As long as
-that process lives it holds a lock on the file ``alive``.
+that process or the command lives it holds a lock on the file ``alive``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ def main() -> None:
         for descriptor in (0, 1, 2):
             os.dup2(nothing.fileno(), descriptor)
     with (folder / LOG).open("ab") as log:
-        process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
+        # The run holds the lock as well, should this process be killed before it.
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=log, stderr=log, pass_fds=[alive.fileno()]
+        )
     for number in SIGNALS:
         signal.signal(number, lambda number, _: process.send_signal(number))
     code = process.wait()

@@ -26,10 +26,12 @@ MOST_BYTES = 2**20
 """Of an experiment: more, a ConfigMap does not hold."""
 
 LABEL = "td-ray/job"
-ENDED = ("Complete", "Failed")
+ENDED = ("Complete", "Failed", "ValidationFailed")
 GPU = "nvidia.com/gpu"
 CANCELLED = 143
-"""The code of a job that was deleted before it ended."""
+"""The code of a job that was deleted or stopped before it ended."""
+
+_CODE = re.compile(r"Job entrypoint command failed with exit code (-?\d+)")
 
 Document = dict[str, Any]
 
@@ -75,15 +77,20 @@ class Kubernetes:
         status = found.get("status", {})
         if status.get("jobStatus") == "SUCCEEDED":
             return Standing("ended", 0, state)
-        said = re.search(r"exit code (\d+)", str(status.get("message", "")))
-        return Standing("ended", int(said[1]) if said else 1, str(status.get("message") or state))
+        message = str(status.get("message") or state)
+        code = CANCELLED if status.get("jobStatus") == "STOPPED" else 1
+        if said := _CODE.match(message):
+            code = int(said[1]) if int(said[1]) >= 0 else 128 - int(said[1])
+        return Standing("ended", code, message)
 
     def output(self, job: Job) -> Iterator[str]:
         """The submitter's log, which repeats the driver's; copied into the job's folder."""
         log = job.folder / "log"
 
         def has_ended() -> bool:
-            ended = self.standing(job).state == "ended"
+            ended = False
+            with suppress(InputError):  # a cluster that does not answer may be back soon
+                ended = self.standing(job).state == "ended"
             with suppress(InputError):  # there is no pod yet, or no longer
                 log.write_text(answer(["kubectl", "logs", f"job/{job.id}"], WHERE))
             return ended

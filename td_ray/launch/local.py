@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 
 from td_ray.errors import RunError
 from td_ray.launch.detached import ALIVE, CODE, LOG, code_of
@@ -61,7 +62,8 @@ class Local:
     def cancel(self, job: Job) -> None:
         """SIGTERM."""
         if _is_alive(job):
-            os.kill(int(job.id), signal.SIGTERM)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(int(job.id), signal.SIGTERM)
 
 
 def _command(order: Order) -> list[str]:
@@ -73,7 +75,7 @@ def _is_alive(job: Job) -> bool:
     path = job.folder / ALIVE
     if not path.exists() or (job.folder / CODE).exists():
         return False
-    with path.open() as file:
+    with path.open("r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -38,7 +38,6 @@ class RayJobs:
                 "--on ray: RAY_API_SERVER_ADDRESS and RAY_ADDRESS name no cluster; set one, or "
                 "name the jobs API itself, such as --on http://127.0.0.1:8265"
             )
-        self._address = address
         self._shown = address or str(named)
         self._connected: Any = None
 
@@ -133,9 +132,17 @@ class RayJobs:
     def _connect(self) -> Any:
         from ray.job_submission import JobSubmissionClient
 
-        if self._address is not None:
-            os.environ["RAY_API_SERVER_ADDRESS"] = self._address  # Ray's client looks there first
-        return JobSubmissionClient()
+        # Ray's client looks there first, whatever it is told.
+        name = "RAY_API_SERVER_ADDRESS"
+        before = os.environ.get(name)
+        os.environ[name] = self._shown
+        try:
+            return JobSubmissionClient()
+        finally:
+            if before is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = before
 
 
 def _submitted(client: Any, **wanted: Any) -> str:

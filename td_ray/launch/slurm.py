@@ -71,10 +71,13 @@ class Slurm:
             state, reason = found[0], found[1].strip() if len(found) > 1 else "None"
             note = state if reason == "None" else f"{state}, {reason}"
             return Standing("waiting" if state in WAITING else "running", note=note)
-        state = _last_state(job.id)
-        code = code_of(job.folder)
+        known = _remembered(job.id)
+        state, code = known.get("JobState", ""), code_of(job.folder)
         if code is None and state.startswith("CANCELLED"):
             code = CANCELLED
+        if code is None and "ExitCode" in known:  # what the nodes have written is not seen here yet
+            status, _, number = known["ExitCode"].partition(":")
+            code = 128 + int(number) if int(number) else int(status)
         return Standing("ended", code, state)
 
     def output(self, job: Job) -> Iterator[str]:
@@ -141,12 +144,12 @@ def _in_queue(identifier: str) -> str:
         raise
 
 
-def _last_state(identifier: str) -> str:
+def _remembered(identifier: str) -> dict[str, str]:
     """What Slurm remembers of a job that has left the queue, for some minutes."""
     with suppress(InputError):
         words = answer(["scontrol", "show", "job", identifier, "--oneliner"], WHERE).split()
-        return next((w.partition("=")[2] for w in words if w.startswith("JobState=")), "")
-    return ""
+        return {word.partition("=")[0]: word.partition("=")[2] for word in words}
+    return {}
 
 
 def _offers() -> str:

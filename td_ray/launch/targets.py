@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -115,13 +116,15 @@ def find_target(name: str) -> Target:
 
 def tail(path: Path, has_ended: Callable[[], bool]) -> Iterator[str]:
     """What is written to a file, as it is, until a job has ended; it may not be there yet."""
-    place = 0
-    is_last = False
+    place, is_last = 0, False
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a look may end inside a character
     while True:
         if path.exists():
-            with path.open(encoding="utf-8", errors="replace") as file:
+            if path.stat().st_size < place:  # it was written anew
+                place = 0
+            with path.open("rb") as file:
                 file.seek(place)
-                if text := file.read():
+                if text := decoder.decode(file.read(), final=is_last):
                     yield text
                 place = file.tell()
         if is_last:

@@ -15,7 +15,7 @@ _TIME = re.compile(r"(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d))?")
 def _seconds(value: Any) -> Any:
     """``[days-]hours:minutes[:seconds]``, or a number of seconds."""
     if not isinstance(value, str) or value.isdecimal():
-        return value  # YAML itself reads 12:00:00 as a number of seconds
+        return value
     found = _TIME.fullmatch(value.strip())
     if found is None:
         raise ValueError(

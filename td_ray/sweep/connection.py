@@ -13,7 +13,7 @@ import ray
 from ray._private import ray_constants
 
 from td_ray.errors import InputError
-from td_ray.sweep.host_signals import handlers_given_back
+from td_ray.sweep.host_signals import children_deaf_to_warnings, handlers_given_back
 
 SECONDS_TO_ANSWER = 5.0
 
@@ -43,7 +43,7 @@ def connected(address: str | None) -> Iterator[None]:
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     try:
-        with handlers_given_back(), _on_loopback() if address == "local" else nullcontext():
+        with handlers_given_back(), _starting() if address == "local" else nullcontext():
             ray.init(
                 address=address,
                 namespace=f"td-ray-{uuid.uuid4().hex}",
@@ -61,6 +61,12 @@ def connected(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _starting() -> Iterator[None]:
+    with _on_loopback(), children_deaf_to_warnings():
+        yield
 
 
 @contextmanager

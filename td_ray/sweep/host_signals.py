@@ -11,6 +11,19 @@ TAKEN = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 @contextmanager
+def children_deaf_to_warnings() -> Iterator[None]:
+    """Have processes that are started now take no notice of SIGUSR1, which would end them.
+
+    Slurm sends it to all processes of a job. Ray's would be gone first, and Ray then ends this one.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])  # children inherit it
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def handlers_given_back() -> Iterator[None]:
     """Put the handlers back that Ray replaces, and leaves replaced.
 

@@ -20,6 +20,7 @@ from td_ray.errors import InputError
 from td_ray.launch import all_jobs, job_name, last_job, submit
 from td_ray.launch.jobs import content_of
 from td_ray.results.tables import open_results
+from td_ray.spec import Experiment
 
 
 @pytest.fixture
@@ -172,11 +173,21 @@ def test_what_cannot_be_asked_for(
 
 @pytest.mark.parametrize(
     ("time", "seconds"),
-    [("12:00:00", 43200), ("2-00:00:00", 172800), ("0:30", 1800), (90, 90), ("3600", 3600)],
+    [
+        ("12:00:00", 43200),
+        ("2-00:00:00", 172800),
+        ("0:30", 1800),
+        ("4:00", 14400),
+        (90, 90),
+        ("3600", 3600),
+    ],
 )
 def test_times(tmp_path: Path, time: object, seconds: int) -> None:
     write_zoo(tmp_path)
-    assert experiment(tmp_path, cluster={"time": time}).cluster.time == seconds
+    path = tmp_path / "experiment.yaml"
+    path.write_text(yaml_files.write(content()) + f"cluster:\n  time: {time}\n")
+    assert Experiment.load(path).cluster.time == seconds
+    assert Experiment.load(path, [f"cluster.time={time}"]).cluster.time == seconds
 
 
 def test_records(jobs: Path, zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,6 +165,17 @@ def head_lost(folder: Path, parts: int) -> dict[Path, tuple[int, int]]:
 
 
 @pytest.mark.ray
+def test_processes_of_ray_take_no_notice_of_sigusr1(ray_session: None) -> None:
+    """Slurm sends it to all processes of a job; the run itself is to hear it first."""
+    rays = [pid for pid in descendants() if "raylet" in title(pid) or "gcs_server" in title(pid)]
+    assert len(rays) >= 2
+    for pid in rays:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        status = dict(line.split(":", 1) for line in lines)
+        assert int(status["SigBlk"], 16) >> (signal.SIGUSR1 - 1) & 1, title(pid)
+
+
+@pytest.mark.ray
 def test_a_run_that_is_told_to_end_at_any_stage_is_finished_by_running_again(zoo: Path) -> None:
     process = start(zoo)
     wait_for(zoo, process, lambda: "connecting" in (zoo / "log").read_text())

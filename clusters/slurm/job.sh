@@ -22,8 +22,8 @@ JOB_FOLDER=${JOB_FOLDER:-}              # for the exit code, and for Ray's logs;
 # Features are cached where TD_RAY_CACHE says; name a disk of the nodes if your home is slow.
 
 set -euo pipefail
-trap 'is_due=yes' USR1 # also while Ray starts
 is_due=''
+trap 'is_due=yes' USR1 # also while Ray starts
 
 say() { echo "td-ray: $*" >&2; }
 

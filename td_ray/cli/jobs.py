@@ -108,16 +108,7 @@ def cancel(experiment: ExperimentPath, overrides: Overrides = None) -> None:
     """End the job of an experiment; what has finished is kept, and submitting again goes on."""
     from td_ray import launch
 
-    loaded = Experiment.load(experiment, overrides or [])
-    job = launch.last_job(loaded)
-    if job is None:
-        raise InputError(f"no job of {launch.job_name(loaded)} was submitted from here")
-    target = launch.find_target(job.target)
-    standing = target.standing(job)
-    if standing.state == "ended":
-        code = "" if standing.code is None else f" with exit code {standing.code}"
-        raise InputError(f"{job.name} (attempt {job.attempt}) has ended already{code}")
-    target.cancel(job)
+    job = launch.cancel(Experiment.load(experiment, overrides or []))
     say(f"told to end: {job.name}, attempt {job.attempt}, {job.id} on {job.target}", err=True)
 
 

@@ -6,7 +6,7 @@ when is kept in a folder of its own below ``jobs_folder()``.
 """
 
 from td_ray.launch.jobs import Job, all_jobs, job_name, jobs_folder, last_job
-from td_ray.launch.submitting import Submission, dry_run, submit
+from td_ray.launch.submitting import Submission, cancel, dry_run, submit
 from td_ray.launch.targets import Target, find_target
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Submission",
     "Target",
     "all_jobs",
+    "cancel",
     "dry_run",
     "find_target",
     "job_name",

@@ -1,8 +1,11 @@
 """Jobs that were submitted, as folders: a record, the experiment, and what a target adds.
 
-NAME/ATTEMPT/job.json          who submitted what, where and when
-NAME/ATTEMPT/experiment.yaml   exactly what runs; its paths are absolute
-NAME/ATTEMPT/log, code         output and exit code, where the target writes them here
+Each attempt has a folder of its own, ``NAME/ATTEMPT``:
+
+    job.json          who submitted what, where and when
+    experiment.yaml   exactly what runs; its paths are absolute
+    cancelled         it was told to end
+    log, code         output and exit code, where the target writes them here
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from td_ray.storage import beside
 
 RECORD = "job.json"
 EXPERIMENT = "experiment.yaml"
+CANCELLED = "cancelled"
 LONGEST_WORD = 24
 """Of an experiment's name in a job's, which Kubernetes allows 63 characters in all."""
 
@@ -56,6 +60,15 @@ class Job:
     def folder(self) -> Path:
         """Where its record is."""
         return jobs_folder() / self.name / str(self.attempt)
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether it was told to end."""
+        return (self.folder / CANCELLED).exists()
+
+    def note_cancelled(self) -> None:
+        """Keep that it was told to end."""
+        (self.folder / CANCELLED).touch()
 
     def write(self) -> None:
         """Keep the record."""

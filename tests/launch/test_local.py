@@ -18,7 +18,7 @@ from small_zoo import content, experiment, write_zoo
 from td_ray import yaml_files
 from td_ray.errors import InputError
 from td_ray.launch import all_jobs, job_name, last_job, submit
-from td_ray.launch.jobs import content_of
+from td_ray.launch.jobs import content_of, new_job
 from td_ray.results.tables import open_results
 from td_ray.spec import Experiment
 
@@ -63,15 +63,12 @@ def test_a_job_is_submitted_once_cancelled_and_goes_on(jobs: Path, zoo: Path) ->
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)
     td_ray(zoo, "cancel", "experiment.yaml")
-    while listed(zoo)[0]["state"] != "ended":
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.05)
-    assert listed(zoo)[0]["code"] == 143
+    before = head_parts(zoo)
+    last = td_ray(zoo, "submit", "experiment.yaml", "--on", "local", "--follow")
+    assert [each["code"] for each in listed(zoo)] == [0, 143]
     assert "ended by SIGTERM" in log.read_text()
     assert not is_alive(int(job["id"]))
     assert not mentioning(str(zoo))
-    before = head_parts(zoo)
-    last = td_ray(zoo, "submit", "experiment.yaml", "--on", "local", "--follow")
     assert "attempt 2" in last.stderr
     assert "results in" in last.stdout
     after = head_parts(zoo)
@@ -199,6 +196,15 @@ def test_records(jobs: Path, zoo: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("TD_RAY_JOBS", "here")
     with pytest.raises(InputError, match="not an absolute path"):
         all_jobs()
+
+
+def test_a_cluster_that_is_gone_does_not_keep_its_jobs(jobs: Path, zoo: Path) -> None:
+    wanted = experiment(zoo)
+    gone = new_job(wanted, "http://127.0.0.1:9", "job")
+    gone.write()
+    with pytest.raises(InputError, match=r"does not say whether .* If it has, remove ") as refused:
+        submit(wanted, "local")
+    assert str(refused.value).endswith(str(gone.folder))
 
 
 def test_a_dry_run_leaves_nothing(jobs: Path, zoo: Path) -> None:

@@ -171,13 +171,52 @@ def print_plan(plan: Mapping[str, Any]) -> None:
         **({"probabilities": _probabilities(plan)} if plan["probability_bytes"] else {}),
         "memory": f"up to {plan['trial_bytes'] / 2**30:.1f} GiB a trial",
         "time": f"roughly {_duration(plan['core_seconds'])} on one core, "
-        "without forward passes of networks",
+        "without forward passes of networks; --on says more",
         "output": plan["output"],
     }
+    if "forecast" in plan:
+        del lines["time"]
+        lines |= _forecast(plan["forecast"])
     table = Table(box=None, pad_edge=False, show_header=False)
     for name, text in lines.items():
         table.add_row(name, printable(text))
     _console().print(table)
+
+
+def _forecast(found: Mapping[str, Any]) -> dict[str, str]:
+    """What the plan takes on some machines."""
+    machines = [f"{found['nodes']:,} node{'s' * (found['nodes'] != 1)} of {found['cpus']:,} CPUs"]
+    machines += [f"{found['gpus']:,} GPUs"] if found["gpus"] else []
+    stages = [f"{_duration(seconds)} {name}" for name, seconds in found["stages"].items()]
+    hours = [f"{found['core_hours']:,.1f} core hours at work"]
+    if found["gpus"]:
+        hours += [f"{found['gpu_hours']:,.1f} GPU hours at work"]
+        hours += [f"{found['gpu_hours_held']:,.1f} GPU hours held"]
+    sizes = {"in the output": "output_bytes", "of features": "cache_bytes"}
+    storage = [f"{_size(found[name])} {where}" for where, name in sizes.items()]
+    lines = {
+        "machines": " and ".join(machines),
+        "time": f"roughly {_duration(found['seconds'])}: {', '.join(stages)}; waiting in a queue "
+        "is not in it",
+        "binds": found["binds"],
+        "hours": ", ".join(hours),
+        "storage": ", ".join(storage),
+        "network": f"{_size(found['network_bytes'])} between nodes and the output",
+        "prices": "; ".join(found["prices"]),
+    }
+    if found["guessed"]:
+        lines["guessed"] = (
+            f"how many iterations {', '.join(found['guessed'])} take: no model has heads yet; "
+            "run a few, and plan the rest again"
+        )
+    if found["uncounted"]:
+        first = next(iter(found["uncounted"].values()))
+        lines["not counted"] = f"passes of {len(found['uncounted']):,} models, such as: {first}"
+    return lines
+
+
+def _size(size: float) -> str:
+    return f"{size / 2**20:,.1f} MiB" if size < 2**30 else f"{size / 2**30:,.1f} GiB"
 
 
 def _pairs(plan: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ ROOMS = [
     "versions",
     "memory",
     "validation_errors",
+    "costs",
     "spec",
     "tasks",
     "zoo",

@@ -32,27 +32,35 @@ def run_benchmarks(
     features: Path | None = None,
     quick: bool = False,
     minutes: float = 8.0,
+    calibration: Path | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Findings:
-    """Run "features", "heads", "pairs", "measures", "sweep" or "all".
+    """Run "features", "heads", "pairs", "measures", "sweep", "costs", "plan" or "all".
+
+    "costs" and "plan" have no rival, and are not among "all": the first measures what plans
+    calculate with, the second how right they are.
 
     Args:
         name: which.
         features: a folder of real features for "heads", see `heads.cases.stored`.
         quick: the smallest cases of "heads" and "sweep" only.
         minutes: no case of "heads" starts later than this.
+        calibration: where "costs" writes, and "plan" reads, what work costs on this machine; by
+            default where ``td-ray plan`` looks for it.
         progress: is told about each case when it ends.
 
     Raises:
         InputError: no such benchmark, or features that cannot be used.
     """
+    from td_ray.bench import costs, forecasts, heads, measures, pairs, sweep
     from td_ray.bench import features as extraction
-    from td_ray.bench import heads, measures, pairs, sweep
     from td_ray.bench.measure import matmul_flops
+    from td_ray.costs import own_calibration
     from td_ray.errors import InputError
     from td_ray.registry import closest
+    from td_ray.spec import default_cache
 
-    known = ("features", "heads", "pairs", "measures", "sweep", "all")
+    known = ("features", "heads", "pairs", "measures", "sweep", "costs", "plan", "all")
     if name not in known:
         raise InputError(f"no benchmark is called '{name}': {closest(name, known)}")
     found = Findings(machine(), [], [])
@@ -71,6 +79,12 @@ def run_benchmarks(
         found.rows.extend(measures.run(progress))
     if name in ("sweep", "all"):
         rows, notes = sweep.run(quick, progress)
+        found.rows.extend(rows)
+        found.notes.extend(notes)
+    if name in ("costs", "plan"):
+        path = calibration or own_calibration(default_cache())
+        run = costs.run if name == "costs" else forecasts.run
+        rows, notes = run(path, _processor(), progress)
         found.rows.extend(rows)
         found.notes.extend(notes)
     return found

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
 from td_ray.cli.app import ExperimentPath, Json, Overrides, app, say
+from td_ray.cli.machines import ON, Cpus, Gpus, GpuType, Nodes, of_cluster
 from td_ray.errors import InputError
 from td_ray.spec import Experiment
 
-On = Annotated[
-    str,
-    typer.Option(
-        "--on",
-        metavar="TARGET",
-        help="local, slurm, kubernetes, ray, or the address of a cluster's jobs API.",
-    ),
-]
+On = Annotated[str, typer.Option("--on", metavar="TARGET", help=ON)]
 
 
 @app.command()
@@ -28,10 +21,10 @@ def submit(
     experiment: ExperimentPath,
     on: On,
     overrides: Overrides = None,
-    nodes: Annotated[int | None, typer.Option(help="How many.")] = None,
-    gpus: Annotated[int | None, typer.Option(help="Of each node.")] = None,
-    gpu_type: Annotated[str | None, typer.Option(help="As the cluster calls it.")] = None,
-    cpus: Annotated[int | None, typer.Option(help="Of each node.")] = None,
+    nodes: Nodes = None,
+    gpus: Gpus = None,
+    gpu_type: GpuType = None,
+    cpus: Cpus = None,
     memory: Annotated[str | None, typer.Option(help="Of each node, such as 64GiB.")] = None,
     time: Annotated[str | None, typer.Option(help="At most, such as 12:00:00.")] = None,
     partition: Annotated[str | None, typer.Option(help="Of Slurm.")] = None,
@@ -54,7 +47,7 @@ def submit(
         "partition": partition,
         "account": account,
     }
-    loaded = Experiment.load(experiment, [*(overrides or []), *_of_cluster(asked)])
+    loaded = Experiment.load(experiment, [*(overrides or []), *of_cluster(asked)])
     options = ["--retry-failed"] * retry_failed
     if dry_run:
         typer.echo(launch.dry_run(loaded, on, options), nl=False)
@@ -110,13 +103,6 @@ def cancel(experiment: ExperimentPath, overrides: Overrides = None) -> None:
 
     job = launch.cancel(Experiment.load(experiment, overrides or []))
     say(f"told to end: {job.name}, attempt {job.attempt}, {job.id} on {job.target}", err=True)
-
-
-def _of_cluster(asked: Mapping[str, Any]) -> list[str]:
-    """Options of a command line as what they override in an experiment."""
-    return [
-        f"cluster.{name}={json.dumps(value)}" for name, value in asked.items() if value is not None
-    ]
 
 
 def _standing(job: Any) -> dict[str, Any]:

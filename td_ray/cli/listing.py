@@ -91,23 +91,27 @@ def cache(
 @app.command()
 def bench(
     name: Annotated[
-        str, typer.Argument(help="features, heads, pairs, measures, sweep, or all.")
+        str, typer.Argument(help="features, heads, pairs, measures, sweep, costs, plan, or all.")
     ] = "all",
     features: Annotated[Path | None, typer.Option(help="A folder of real features.")] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Heads on digits, the shortest sweep.")
     ] = False,
     minutes: Annotated[float, typer.Option(help="No case of heads starts later.")] = 8.0,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Where 'costs' writes what work costs here.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure td-ray against its rivals, at stated quality, on this machine.
 
-    The sweeps alone take half an hour, the others together about as long.
+    The sweeps alone take half an hour, the others together about as long. Two have no rival:
+    'costs' measures what 'td-ray plan' calculates with (ten minutes), 'plan' how right it is.
     """
     from td_ray.bench import run_benchmarks
     from td_ray.terminal import print_benchmarks
 
-    found = run_benchmarks(name, features, quick, minutes, partial(say, err=True))
+    found = run_benchmarks(name, features, quick, minutes, calibration, partial(say, err=True))
     if as_json:
         typer.echo("\n".join(found.notes), err=True)
         say(json.dumps({"machine": found.machine, "rows": found.rows}))

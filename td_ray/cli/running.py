@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ from td_ray.cli.app import (
     app,
     say,
 )
+from td_ray.cli.machines import ON, Cpus, Gpus, GpuType, Nodes, of_cluster
 from td_ray.cli.signals import ended_by_signals
 from td_ray.errors import InputError
 from td_ray.spec import Experiment
@@ -46,15 +48,39 @@ def init(
 
 
 @app.command()
-def plan(experiment: ExperimentPath, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Say what would run, what is there already, and what it costs. Spends nothing."""
-    from td_ray.plan import plan_as_known
-    from td_ray.plan.estimate import describe
-    from td_ray.plan.resolve import resolve
-    from td_ray.results.parts import Parts
+def plan(
+    experiment: ExperimentPath,
+    overrides: Overrides = None,
+    on: Annotated[str | None, typer.Option("--on", metavar="TARGET", help=ON)] = None,
+    nodes: Nodes = None,
+    gpus: Gpus = None,
+    gpu_type: GpuType = None,
+    cpus: Cpus = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Unit costs that 'td-ray bench costs' has written.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what would run, what is there already, and what it costs. Spends nothing.
 
-    loaded = Experiment.load(experiment, overrides or [])
-    content = describe(loaded, plan_as_known(resolve(loaded)), Parts(loaded.output_folder))
+    With --on, also the time, the GPU hours, the storage and the network that it takes there.
+    """
+    from td_ray.costs import find_calibration, own_calibration
+    from td_ray.plan import plan_as_known
+    from td_ray.plan.resolve import resolve
+    from td_ray.plan.summary import describe
+    from td_ray.results.parts import Parts
+    from td_ray.spec.experiment import default_cache
+
+    asked = {"nodes": nodes, "gpus": gpus, "gpu_type": gpu_type, "cpus": cpus}
+    loaded = Experiment.load(experiment, [*(overrides or []), *of_cluster(asked)])
+    prices = find_calibration(calibration, own_calibration(default_cache()))
+    made, parts = plan_as_known(resolve(loaded)), Parts(loaded.output_folder)
+    content = describe(loaded, made, parts, prices)
+    if on is not None:
+        from td_ray.plan.forecast import forecast_on
+
+        content["forecast"] = asdict(forecast_on(on, made, parts, prices))
     if as_json:
         say(json.dumps(content))
         return

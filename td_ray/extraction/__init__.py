@@ -35,13 +35,12 @@ def extract_features(
             yield from read_arrays(model, wanted, layers, start, folder)
         else:
             assert isinstance(model, NetworkSource)  # there are no others that have features
-            from td_ray.extraction.networks import auto_batch, run_network
+            from td_ray.extraction.networks import rows_of_batch, run_network
             from td_ray.zoo.devices import find_device
 
             device = find_device(resources.device)
             network = model.load(folder, data, layers, device)
-            size = resources.batch_size
-            rows = auto_batch(network, data.inputs, device) if size == "auto" else size
+            rows = rows_of_batch(network, data.inputs, resources, device)
             yield from run_network(network, data.inputs, rows, wanted.who, start)
     except InputError as error:
         raise WorkError(str(error)) from None

@@ -20,6 +20,7 @@ import torch
 from td_ray.errors import InputError, WorkError
 from td_ray.extraction.arrays import Layers
 from td_ray.files import one_line
+from td_ray.spec import Resources
 from td_ray.tasks.inputs import Inputs
 from td_ray.zoo.network import Network
 
@@ -36,15 +37,25 @@ AUTO_BYTES = {"cpu": 2**22, "cuda": 2**26}
 AUTO_ROWS = {"cpu": (4, 256), "cuda": (32, 4096)}
 
 
+def rows_of_batch(network: Network, inputs: Inputs, resources: Resources, device: str) -> int:
+    """How many inputs go through at once."""
+    size = resources.batch_size
+    return auto_batch(network, inputs, device) if size == "auto" else size
+
+
 def auto_batch(network: Network, inputs: Inputs, device: str) -> int:
     """How many inputs go through at once: the same for the same data, so that features are."""
-    least, most = AUTO_ROWS[device]
     try:
         prepared = network.prepare(inputs[0:1])
     except Exception:
-        return least  # the loop meets the same error, and says where
+        return AUTO_ROWS[device][0]  # the loop meets the same error, and says where
     tensors = prepared.values() if isinstance(prepared, Mapping) else [prepared]
-    size = sum(int(getattr(tensor, "nbytes", 0)) for tensor in tensors)
+    return batch_of_bytes(sum(int(getattr(tensor, "nbytes", 0)) for tensor in tensors), device)
+
+
+def batch_of_bytes(size: int, device: str) -> int:
+    """How many prepared inputs of a size in bytes go through at once."""
+    least, most = AUTO_ROWS[device]
     return max(least, min(most, AUTO_BYTES[device] // max(1, size)))
 
 

@@ -7,20 +7,28 @@ heads:
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field, field_validator
 
-from td_ray.head_kinds.kind import HeadKind
+from td_ray.costs import Counts
+from td_ray.head_kinds.kind import LOADING_BYTES, HeadKind
 from td_ray.registry import HEAD_KINDS
 from td_ray.spec import Kind
 
 if TYPE_CHECKING:
     from td_ray.heads import FittedHeads, Training
 
-ITERATIONS = 60  # of logistic regression, typically
-OPERATIONS_OF_SOFTMAX = 200  # per row and class and iteration: exponentials, and memory traffic
+ITERATIONS = 10.0, 6.0
+"""Of logistic regression: of any, and more for each bit that a class has."""
+
+SOFTMAX_BYTES = 24
+"""That move for each row and class of an iteration: scores and their exponentials."""
+
+EIGENVECTORS = 10
+"""Operations for all eigenvectors of a (d, d) matrix, over d^3."""
 
 
 def _has_an_optimum(value: float) -> float:
@@ -44,8 +52,8 @@ class ExactHead(HeadKind):
     has_stand_ins: ClassVar[bool] = True
 
     @abstractmethod
-    def operations_of_stand_ins(self, rows: int, width: int, outputs: int, targets: int) -> float:
-        """Floating-point operations of fitting so many targets on one representation; roughly."""
+    def counts_of_stand_ins(self, rows: int, width: int, outputs: int, targets: int) -> Counts:
+        """What fitting so many targets on one representation consists of, roughly."""
 
     @field_validator("l2")
     @classmethod
@@ -89,14 +97,22 @@ class Logistic(ExactHead):
     meant_for: ClassVar[tuple[Kind, ...]] = ("classification",)
     l2: Positive | tuple[Positive, ...] = 1e-3
 
-    def operations(self, rows: int, width: int, outputs: int, fits: int) -> float:
-        """Two products with the features and a softmax, each iteration."""
-        once = rows * outputs * (4 * width + OPERATIONS_OF_SOFTMAX)
-        return float((fits + self.penalties) * ITERATIONS * once)
+    def counts(
+        self, rows: int, width: int, outputs: int, fits: int, iterations: float | None = None
+    ) -> Counts:
+        """The features' axes once; two products with them and a softmax, each iteration."""
+        first, more = ITERATIONS
+        each = first + more * math.log2(max(2, outputs)) if iterations is None else iterations
+        steps = each * (fits + self.penalties)
+        return Counts(
+            flops=_axes(rows, width) + steps * rows * outputs * 4 * width,
+            bytes=LOADING_BYTES * rows * width + steps * rows * outputs * SOFTMAX_BYTES,
+            calls=each,  # heads advance together
+        )
 
-    def operations_of_stand_ins(self, rows: int, width: int, outputs: int, targets: int) -> float:
+    def counts_of_stand_ins(self, rows: int, width: int, outputs: int, targets: int) -> Counts:
         """Each is a fit of its own."""
-        return self.operations(rows, width, outputs, targets)
+        return self.counts(rows, width, outputs, targets)
 
 
 @HEAD_KINDS.register("ridge")
@@ -111,11 +127,22 @@ class Ridge(ExactHead):
     has_probabilities: ClassVar[bool] = False
     l2: NotNegative | tuple[NotNegative, ...] = 1e-3
 
-    def operations(self, rows: int, width: int, outputs: int, fits: int) -> float:
-        """A Gram matrix and its eigenvectors, which serve every penalty."""
-        once = 2 * rows * width**2 + 10 * min(rows, width) ** 3
-        return float((fits + bool(self.penalties)) * once)
+    def counts(
+        self, rows: int, width: int, outputs: int, fits: int, iterations: float | None = None
+    ) -> Counts:
+        """A Gram matrix and its eigenvectors, which serve every penalty, for each fit."""
+        times = fits + bool(self.penalties)
+        products = 4.0 * rows * width * outputs * max(1, self.penalties)
+        once = Counts(_axes(rows, width) + products, 8.0 * rows * width, 1)
+        return once * times + Counts(bytes=LOADING_BYTES * rows * width)
 
-    def operations_of_stand_ins(self, rows: int, width: int, outputs: int, targets: int) -> float:
+    def counts_of_stand_ins(self, rows: int, width: int, outputs: int, targets: int) -> Counts:
         """One factorisation, and a product for each column."""
-        return self.operations(rows, width, outputs, 1) + 4.0 * rows * width * outputs * targets
+        products = Counts(4.0 * rows * width * outputs * targets)
+        return self.counts(rows, width, outputs, 1) + products
+
+
+def _axes(rows: int, width: int) -> float:
+    """Operations for the smaller of two Gram matrices of features, and its eigenvectors."""
+    small, large = sorted((rows, width))
+    return 2.0 * large * small**2 + EIGENVECTORS * float(small) ** 3

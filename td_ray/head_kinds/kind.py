@@ -7,10 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from td_ray.costs import Counts
 from td_ray.spec import HeadSpec
 
 if TYPE_CHECKING:
     from td_ray.heads import FittedHeads, Training
+
+
+LOADING_BYTES = 64.0
+"""That move for each number of the features until they are read and scaled, roughly."""
 
 
 class HeadKind(HeadSpec, ABC):
@@ -34,8 +39,15 @@ class HeadKind(HeadSpec, ABC):
     """Whether it can be fitted to what many other heads predict, side by side."""
 
     @abstractmethod
-    def operations(self, rows: int, width: int, outputs: int, fits: int) -> float:
-        """Floating-point operations of so many fits, choices included; roughly, for the plan."""
+    def counts(
+        self, rows: int, width: int, outputs: int, fits: int, iterations: float | None = None
+    ) -> Counts:
+        """What so many fits on (rows, width) features consist of, choices included; for the plan.
+
+        Args:
+            outputs: classes, or 1.
+            iterations: of a fit, as others on the task have taken; None if none was fitted yet.
+        """
 
     def identity(self) -> dict[str, Any]:
         """What of its options decides a fit: neither its name nor its tasks."""

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from td_ray.head_kinds.kind import Lap, SearchedKind
+from td_ray.costs import Counts
+from td_ray.head_kinds.kind import LOADING_BYTES, Lap, SearchedKind
 from td_ray.registry import HEAD_KINDS
 from td_ray.spec import Kind
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from td_ray.heads.stochastic import Epoch, Hyperparameters
 
 MOMENTUM = 0.9
+OUTPUT_ARRAYS, PARAMETER_ARRAYS = 6, 10
+"""That a step goes over, of the size of its outputs and of the parameters; roughly."""
 
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -154,13 +157,20 @@ class StochasticHead(SearchedKind):
             ]
             yield laps
 
-    def operations(self, rows: int, width: int, outputs: int, fits: int) -> float:
-        """Three products with a batch a step: scores, and gradients of both factors."""
+    def counts(
+        self, rows: int, width: int, outputs: int, fits: int, iterations: float | None = None
+    ) -> Counts:
+        """Three products with a batch a step, and what optimizers do to every parameter."""
         hidden = max(self._values("hidden")) if "hidden" in self.searched else 0
         weights = hidden * (width + outputs) if hidden else width * outputs
-        searched = len(self.candidates()) if len(self.candidates()) > 1 else 0
-        once = self.epochs * rows * 6 * weights
-        return float((fits + searched) * once)
+        candidates = len(self.candidates())
+        heads = fits + (candidates if candidates > 1 else 0)
+        steps = self.epochs * math.ceil(rows / self.batch_size)
+        read = self.epochs * rows * (width + OUTPUT_ARRAYS * (hidden + outputs))
+        numbers = read + steps * weights * PARAMETER_ARRAYS
+        flops = self.epochs * rows * 6.0 * weights
+        loading = LOADING_BYTES * rows * width
+        return Counts(heads * flops, heads * 4.0 * numbers + loading, steps)
 
     @property
     def _is_sgd(self) -> bool:

@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from td_ray.errors import InputError
 from td_ray.launch.jobs import EXPERIMENT, Job
-from td_ray.registry import closest
-from td_ray.spec import Experiment
+from td_ray.spec import Experiment, require_target
 
 SECONDS_BETWEEN_LOOKS = 1.0
-NAMES = ("local", "slurm", "kubernetes", "ray")
 
 
 @dataclass(frozen=True)
@@ -92,6 +89,7 @@ def find_target(name: str) -> Target:
     Raises:
         InputError: there is no such target.
     """
+    require_target(name)
     if name == "local":
         from td_ray.launch.local import Local
 
@@ -104,14 +102,9 @@ def find_target(name: str) -> Target:
         from td_ray.launch.kubernetes import Kubernetes
 
         return Kubernetes()
-    if name == "ray" or name.startswith(("http://", "https://")):
-        from td_ray.launch.ray_jobs import RayJobs
+    from td_ray.launch.ray_jobs import RayJobs
 
-        return RayJobs(None if name == "ray" else name)
-    raise InputError(
-        f"--on {name}: no such target; {closest(name, NAMES)} The jobs API of a Ray cluster is "
-        "named by its address, such as http://127.0.0.1:8265"
-    )
+    return RayJobs(None if name == "ray" else name)
 
 
 def tail(path: Path, has_ended: Callable[[], bool]) -> Iterator[str]:

@@ -1,35 +1,23 @@
-"""What a plan will cost, roughly: heads, pairs, bytes, seconds.
-
-The rates are those of one ordinary core in float64; they are meant to tell a minute from a day.
-"""
+"""The size of what is left of a plan: heads, pairs, bytes."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import numpy as np
 
 from td_ray.features import FeatureStore
-from td_ray.head_kinds.exact import ExactHead
 from td_ray.measures import fitting
 from td_ray.measures.features import feature_measures
 from td_ray.memory import default_memory
-from td_ray.plan.tiles import FEATURES, StandInTile, Tile, plan_tiles, tile_state
-from td_ray.plan.units import HeadUnit, Plan, State
+from td_ray.plan.tiles import StandInTile, Tile, plan_tiles, tile_state
+from td_ray.plan.units import HeadUnit, Plan, State, fits_of
+from td_ray.plan.widths import Widths
 from td_ray.results.parts import Parts
-from td_ray.spec import Experiment
-from td_ray.tasks import FEATURE_EXAMPLES, DataSet
 from td_ray.zoo import FeatureSource, Representation
-
-FLOPS_PER_SECOND = 8e9
-COMPARISONS_PER_SECOND = 3e8
-WIDTH_IF_UNKNOWN = 1024
-OPERATIONS_OF_FEATURES = 2 * FEATURE_EXAMPLES * WIDTH_IF_UNKNOWN**2
-"""Of one pair: a product of two matrices of features, which most measures of them come to."""
 
 BYTES_OF_PROCESS = 400 * 2**20
 """What it has for itself, before it has any data: Python, torch, Ray."""
@@ -56,7 +44,6 @@ class Estimate:
         kept_bytes: of features that are left to keep in the output folder, before compression.
         probability_bytes: of the classes' probabilities that are left to write, before compression.
         trial_bytes: memory that one trial may take, beyond mapped features.
-        core_seconds: of fitting and comparing, without forward passes of networks.
         widths_assumed: whether some feature width was not known.
     """
 
@@ -72,22 +59,27 @@ class Estimate:
     kept_bytes: int
     probability_bytes: int
     trial_bytes: int
-    core_seconds: float
     widths_assumed: bool
+
+    @property
+    def share_of_pairs(self) -> float:
+        """Of all pairs, those that are left to compare."""
+        ended = self.pairs_finished + self.pairs_failed
+        return (self.pairs - ended) / self.pairs if self.pairs else 0.0
 
 
 def estimate(plan: Plan, parts: Parts) -> Estimate:
     """Estimate what is left of a plan."""
     experiment = plan.problem.experiment
     store = FeatureStore.of(experiment)
-    widths = {entry.key: entry.width for entry in store.entries()}
+    widths = Widths(experiment)
     sizes: dict[Any, int] = {}  # of each array, in bytes
-    heads, seconds, assumed, probability_bytes = 0, 0.0, False, 0
+    heads, assumed, probability_bytes = 0, False, 0
     kept_bytes = 0
     for kept in (unit for block in plan.blocks for unit in block.kept):
-        width = widths.get(str(kept.features), WIDTH_IF_UNKNOWN)
-        assumed |= kept.features not in widths
-        row = width * _bytes_of_number(kept.representation)
+        keys = {kept.data.name: kept.features}
+        assumed |= widths.known(kept.representation, keys) is None
+        row = widths.of(kept.representation, keys) * _bytes_of_number(kept.representation)
         kept_bytes += len(kept.data.drawn) * row
         sizes[kept.features or (kept.number, kept.data.name)] = kept.data.n * row
     for unit in (unit for block in plan.blocks for unit in block.units):
@@ -95,43 +87,31 @@ def estimate(plan: Plan, parts: Parts) -> Estimate:
         probability_bytes += _probability_bytes(unit)
         if not isinstance(model, FeatureSource):
             continue  # it has its predictions
-        known = [widths[key] for key in unit.features.values() if key in widths]
-        width = known[0] if known else WIDTH_IF_UNKNOWN
-        assumed |= not known
+        assumed |= widths.known(unit.representation, unit.features) is None
+        width = widths.of(unit.representation, unit.features)
         for name, key in unit.features.items():
             size = plan.problem.data[name].n * width * _bytes_of_number(unit.representation)
             sizes[key or (unit.number, name)] = size
-        heads += _fits(unit)
-        seconds += _seconds(unit, width)
+        heads += fits_of(unit)
     searched = [unit for block in plan.searches for unit in block.units]
     pairs = count_pairs(plan)
     tiles = plan_tiles(plan, parts)
     ended: Counter[State] = Counter()  # pairs
-    left_of_features = _pairs_of_features(plan)
     for tile in tiles:
-        state = tile_state(tile, parts)
-        ended[state] += tile.n_pairs
-        left_of_features -= tile.n_pairs * (tile.kind == FEATURES and state != "missing")
-    left = pairs - ended["finished"] - ended["failed"] - left_of_features
-    compared = 1 + 2 * len(experiment.seeds)
-    seconds += left * compared * _examples(plan) / COMPARISONS_PER_SECOND
-    stand_ins, operations = _stand_ins(plan, tiles, parts)
-    seconds += operations / FLOPS_PER_SECOND
-    seconds += left_of_features * OPERATIONS_OF_FEATURES / FLOPS_PER_SECOND
+        ended[tile_state(tile, parts)] += tile.n_pairs
     return Estimate(
         heads=heads,
         searches=len(searched),
         candidates=sum(len(unit.candidates) for unit in searched),
-        stand_ins=stand_ins,
+        stand_ins=sum(stand_ins_left(plan, tiles, parts).values()),
         pairs=pairs,
         pairs_finished=ended["finished"],
         pairs_failed=ended["failed"],
         feature_bytes=sum(sizes.values()),
-        extractions=len(sizes.keys() - widths.keys() - store.shared_keys()),
+        extractions=len(sizes.keys() - widths.in_cache.keys() - store.shared_keys()),
         kept_bytes=kept_bytes,
         probability_bytes=probability_bytes,
         trial_bytes=(experiment.resources.memory or default_memory()) if heads else 0,
-        core_seconds=seconds,
         widths_assumed=assumed,
     )
 
@@ -143,19 +123,17 @@ def process_bytes(plan: Plan) -> int:
     before it begins.
     """
     experiment = plan.problem.experiment
-    store = FeatureStore.of(experiment)
-    widths = {entry.key: entry.width for entry in store.entries()}
     if experiment.resources.memory is not None:
         return BYTES_OF_PROCESS + experiment.resources.memory
+    widths = Widths(experiment)
     likely = max((_unit_bytes(unit, widths) for unit in plan.units), default=0)
     return BYTES_OF_PROCESS + min(default_memory(), likely)
 
 
-def _unit_bytes(unit: HeadUnit, widths: Mapping[str, int]) -> int:
+def _unit_bytes(unit: HeadUnit, widths: Widths) -> int:
     """Scaled features of the training split and what solvers hold beside them, roughly."""
-    known = [widths[str(key)] for key in unit.features.values() if key in widths]
-    width, rows = known[0] if known else WIDTH_IF_UNKNOWN, unit.task.n_train
-    outputs = _fits(unit) * (len(unit.task.classes) or 1)
+    width, rows = widths.of(unit.representation, unit.features), unit.task.n_train
+    outputs = fits_of(unit) * (len(unit.task.classes) or 1)
     numbers = rows * (width + outputs) + width**2
     return COPIES_OF_SOLVERS * np.dtype(np.float64).itemsize * numbers
 
@@ -216,26 +194,10 @@ def rows_left(plan: Plan, tiles: Sequence[Tile], parts: Parts) -> list[dict[str,
     return rows
 
 
-def _samples(data: DataSet) -> dict[str, Any]:
-    train, evaluation = int(data.training.sum()), int(data.evaluation.sum())
-    return {
-        "data": data.name,
-        "train": train,
-        "evaluation": evaluation,
-        "neither": data.n - train - evaluation,
-        "left_out": data.left_out or 0,
-        "stratified": data.strata is not None,
-    }
-
-
-def _examples(plan: Plan) -> float:
-    most = plan.problem.experiment.examples or math.inf
-    sizes = [min(len(data.evaluation_ids), most) for data in plan.problem.data.values()]
-    return sum(sizes) / len(sizes)
-
-
-def _stand_ins(plan: Plan, tiles: Sequence[Tile], parts: Parts) -> tuple[int, float]:
-    """Heads left to fit as stand-ins, and the floating-point operations that they take."""
+def stand_ins_left(
+    plan: Plan, tiles: Sequence[Tile], parts: Parts
+) -> dict[tuple[int, str, str], int]:
+    """Heads left to fit as stand-ins, by number of the representation, task and head."""
     ended: Counter[tuple[int, str, str]] = Counter()
     for tile in tiles:
         if isinstance(tile, StandInTile) and tile_state(tile, parts) != "missing":
@@ -245,16 +207,14 @@ def _stand_ins(plan: Plan, tiles: Sequence[Tile], parts: Parts) -> tuple[int, fl
     for unit in plan.units:
         if unit.with_training:
             groups[unit.task.name, unit.head.name].append(unit)
-    wanted, left, operations = plan.problem.wanted, 0, 0.0
+    wanted = plan.problem.wanted
+    left: dict[tuple[int, str, str], int] = {}
     for line, units in groups.items():
-        task, head = units[0].task, cast(ExactHead, units[0].head)
-        size = (task.n_train, WIDTH_IF_UNKNOWN, len(task.classes) or 1)
+        evaluated = len(units[0].task.evaluation)
         partners = wanted.partners(wanted.positions(unit.representation for unit in units))
         for unit, others in zip(units, partners.tolist(), strict=True):
-            targets = others + 1 - ended[unit.number, *line] // len(task.evaluation)
-            left += targets
-            operations += head.operations_of_stand_ins(*size, targets) if targets else 0.0
-    return left, operations
+            left[unit.number, *line] = others + 1 - ended[unit.number, *line] // evaluated
+    return left
 
 
 def _bytes_of_number(representation: Representation) -> int:
@@ -262,40 +222,8 @@ def _bytes_of_number(representation: Representation) -> int:
     return np.dtype(model.storage if isinstance(model, FeatureSource) else np.float32).itemsize
 
 
-def _fits(unit: HeadUnit) -> int:
-    """The full split is one head, a seed is two halves."""
-    return sum(1 if run is None else 2 for run in unit.runs)
-
-
 def _probability_bytes(unit: HeadUnit) -> int:
     if not unit.with_probabilities:
         return 0
     rows = sum(int(unit.task.evaluation_rows(name).sum()) for name in unit.task.evaluation)
-    return _fits(unit) * rows * len(unit.task.classes) * np.dtype(np.float32).itemsize
-
-
-def _seconds(unit: HeadUnit, width: int) -> float:
-    outputs = len(unit.task.classes) or 1
-    rows = unit.task.n_train
-    return unit.head.operations(rows, width, outputs, _fits(unit)) / FLOPS_PER_SECOND
-
-
-def describe(experiment: Experiment, plan: Plan, parts: Parts) -> dict[str, Any]:
-    """The plan as JSON: counts, states, estimate."""
-    left = estimate(plan, parts)
-    return {
-        "experiment": experiment.name,
-        "output": str(experiment.output_folder),
-        "representations": len(plan.problem.representations),
-        "models": len({item.model_name for item in plan.problem.representations}),
-        "tasks": len(plan.problem.tasks),
-        "families": Counter(task.family for task in plan.problem.tasks if task.family),
-        "samples": [_samples(data) for data in plan.problem.data.values()],
-        "units": len(plan.units) + len(plan.kept),
-        "finished": plan.count("finished"),
-        "failed": plan.count("failed"),
-        "missing": plan.count("missing"),
-        "unknown": plan.count("unknown"),
-        "examples": experiment.examples,
-        **vars(left),
-    }
+    return fits_of(unit) * rows * len(unit.task.classes) * np.dtype(np.float32).itemsize

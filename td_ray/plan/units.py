@@ -145,6 +145,11 @@ class Plan:
         return self.states.count(state) + self.kept_states.count(state)
 
 
+def fits_of(unit: HeadUnit) -> int:
+    """How many heads a unit has: one on the full split, and two for each seed."""
+    return sum(1 if run is None else 2 for run in unit.runs)
+
+
 def passes_of(
     groups: Iterable[tuple[Sequence[HeadUnit], Sequence[FeatureUnit]]],
 ) -> dict[int, dict[str, Pass]]:

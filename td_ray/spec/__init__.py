@@ -4,7 +4,7 @@ An experiment names models, data sets, tasks and heads. Everything that follows 
 units of work, their fingerprints) is computed from it and from the bytes it points to.
 """
 
-from td_ray.spec.cluster import Cluster
+from td_ray.spec.cluster import Cluster, require_target
 from td_ray.spec.entries import DataEntry, Frozen, Kind, ModelEntry, Name, Scalar, Split, Words
 from td_ray.spec.experiment import Experiment, default_cache
 from td_ray.spec.heads import HeadSpec
@@ -29,4 +29,5 @@ __all__ = [
     "TaskSpec",
     "Words",
     "default_cache",
+    "require_target",
 ]

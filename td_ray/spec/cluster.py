@@ -7,7 +7,12 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ByteSize, Field
 
+from td_ray.errors import InputError
+from td_ray.registry import closest
 from td_ray.spec.entries import Frozen, Name
+
+TARGETS = ("local", "slurm", "kubernetes", "ray")
+"""Where jobs can run, as ``--on`` names it; a cluster's jobs API is named by its address."""
 
 _TIME = re.compile(r"(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d))?")
 
@@ -42,3 +47,16 @@ class Cluster(Frozen):
     partition: Name | None = None
     account: Name | None = None
     options: tuple[Name, ...] = ()
+
+
+def require_target(name: str) -> None:
+    """Refuse what is not a target's name.
+
+    Raises:
+        InputError: it is none.
+    """
+    if name not in TARGETS and not name.startswith(("http://", "https://")):
+        raise InputError(
+            f"--on {name}: no such target; {closest(name, TARGETS)} The jobs API of a Ray cluster "
+            "is named by its address, such as http://127.0.0.1:8265"
+        )

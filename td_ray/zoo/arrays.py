@@ -22,8 +22,8 @@ from td_ray.tasks.text import as_ids
 SUFFIXES = (".npy", ".npz", ".safetensors", ".parquet")
 
 
-def n_rows(path: Path, key: str) -> int:
-    """The number of rows of an array, from the file's header alone.
+def shape_of(path: Path, key: str) -> tuple[int, ...]:
+    """The shape of an array, from the file's header alone; of Parquet files, the number of rows.
 
     Raises:
         InputError: the file is not what its name says, or has no array called ``key``.
@@ -31,17 +31,17 @@ def n_rows(path: Path, key: str) -> int:
     with reading(path):
         match path.suffix:
             case ".npy":
-                return int(map_npy(path).shape[0])
+                return map_npy(path).shape
             case ".npz":
-                return _rows_in_npz(path, key)
+                return _shape_in_npz(path, key)
             case ".safetensors":
                 header = _safetensors_header(path)
                 names = [name for name in header if name != "__metadata__"]
-                return int(header[_only(names, key, path)]["shape"][0])
+                return tuple(map(int, header[_only(names, key, path)]["shape"]))
             case ".parquet":
                 from pyarrow import parquet
 
-                return int(parquet.read_metadata(path).num_rows)
+                return (int(parquet.read_metadata(path).num_rows),)
     raise InputError(f"{path.name} is none of {', '.join(SUFFIXES)}")
 
 
@@ -52,7 +52,7 @@ def read_array(path: Path, key: str) -> NDArray[Any]:
     columns but the ids, in order; they must be numbers.
 
     Raises:
-        InputError: as ``n_rows``.
+        InputError: as ``shape_of``.
     """
     with reading(path):
         match path.suffix:
@@ -72,7 +72,7 @@ def read_column(path: Path, key: str) -> NDArray[Any]:
     """Read one label or value per sample; the column ``key`` of a Parquet file, by that name.
 
     Raises:
-        InputError: as ``n_rows``.
+        InputError: as ``shape_of``.
     """
     if path.suffix != ".parquet":
         return read_array(path, key)
@@ -139,6 +139,12 @@ def row_order(
     if len(names) != rows:
         raise InputError(f"{path} has {rows} rows, and {len(names)} sample ids come with it")
     return _align(names, wanted, data, path, others)
+
+
+def n_rows(path: Path, key: str) -> int:
+    """The number of rows of an array, as ``shape_of`` finds it."""
+    with reading(path):  # an array of no axes has none
+        return shape_of(path, key)[0]
 
 
 def _ids_of(path: Path, ids: str | None, folder: Path) -> NDArray[np.str_]:
@@ -227,7 +233,7 @@ def _only(names: Sequence[str], key: str, path: Path) -> str:
     raise InputError(f"{path} has no array '{key}' (found: {', '.join(others) or 'none'})")
 
 
-def _rows_in_npz(path: Path, key: str) -> int:
+def _shape_in_npz(path: Path, key: str) -> tuple[int, ...]:
     with zipfile.ZipFile(path) as members:
         names = [name.removesuffix(".npy") for name in members.namelist()]
         with members.open(_only(names, key, path) + ".npy") as member:
@@ -237,7 +243,7 @@ def _rows_in_npz(path: Path, key: str) -> int:
                 shape, _, dtype = np.lib.format.read_array_header_2_0(member)
     if dtype.hasobject:
         raise ValueError("it holds pickled objects; save plain arrays")
-    return int(shape[0])
+    return tuple(map(int, shape))
 
 
 def _safetensors_header(path: Path) -> dict[str, Any]:

@@ -25,6 +25,7 @@ CPU, and threads may call it at the same time:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -79,6 +80,10 @@ class Checkpoints(FileEntry, TorchSource):
         prefix = [self.prefix] if self.prefix else []
         return [weights, factory.text, factory.code_identity(), dict(self.arguments), *prefix]
 
+    def architecture(self) -> Any:
+        """The factory and its arguments."""
+        return [self.factory, dict(self.arguments)]
+
     def check(self, folder: Path, data: DataSet, tasks: Sequence[str]) -> None:
         """The checkpoint and the factory are there, and the data set has inputs."""
         super().check(folder, data, tasks)
@@ -91,7 +96,7 @@ class Checkpoints(FileEntry, TorchSource):
 
         module = self._module(folder, data)
         return TorchNetwork(
-            module,
+            deepcopy(module) if device == "meta" else module,  # to prepare may need numbers
             layers,
             prepare=getattr(module, "prepare", _as_float),
             device=device,

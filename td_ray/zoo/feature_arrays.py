@@ -56,6 +56,11 @@ class FeatureArrays(FileEntry, ArraySource):
         path = require_file(self.file(folder, data.name), "features")
         self._order(path, folder, data)
 
+    def width(self, folder: Path, data: str, layer: str) -> int | None:
+        """As the file's header says; none but Parquet files leave it open."""
+        shape = arrays.shape_of(self.file(folder, data), self.key)
+        return shape[1] if len(shape) == 2 else None
+
     def read(self, folder: Path, data: DataSet, layer: str) -> Iterator[NDArray[np.float32]]:
         """Yield the rows in the order of the data set."""
         path = self.file(folder, data.name)

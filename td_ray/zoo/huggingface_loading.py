@@ -50,6 +50,19 @@ def read_model(name: str, options: Options, layers: Sequence[str], who: str) -> 
             f"model '{who}': {len(used)} weights are missing from {name}, such as '{used[0]}', and "
             "would be random"
         )
+    return _encoder(model)
+
+
+def build_model(name: str, options: Options) -> nn.Module:
+    """The model with weights that mean nothing."""
+    from transformers import AutoConfig, AutoModel
+
+    config = AutoConfig.from_pretrained(name, **options)
+    code = {name: value for name, value in options.items() if name == "trust_remote_code"}
+    return _encoder(AutoModel.from_config(config, **code))
+
+
+def _encoder(model: Any) -> nn.Module:
     module: nn.Module = model.get_encoder() if model.config.is_encoder_decoder else model
     return module
 

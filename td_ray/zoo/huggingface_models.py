@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -91,7 +92,7 @@ class HuggingFace(TorchSource):
     def load(self, folder: Path, data: DataSet, layers: Sequence[str], device: str) -> Network:
         """The model in float32, and its tokenizer or image processor."""
         from td_ray.zoo import huggingface_loading as loading
-        from td_ray.zoo.torch_network import TorchNetwork
+        from td_ray.zoo.torch_network import TorchNetwork, without_weights
 
         who, name = str(self.name), str(self._folder(folder) or self.model[0])
         for files in self.needed():
@@ -104,7 +105,11 @@ class HuggingFace(TorchSource):
         }
         try:
             self._refuse_code(loading.read_config(name, options))
-            module = loading.read_model(name, options, layers, who)
+            module = (
+                without_weights(partial(loading.build_model, name, options))
+                if device == "meta"
+                else loading.read_model(name, options, layers, who)
+            )
             is_text = isinstance(data.inputs[0:1][0], str)
             prepare = (
                 loading.text_preparation(name, options, module.config, self.max_tokens, who)

@@ -47,6 +47,8 @@ class OnnxNetwork(Network):
             WorkError: not an ONNX graph of one input, or no such layer.
             MachineError: ``cuda`` where onnxruntime has none.
         """
+        if device == "meta":
+            raise WorkError("onnxruntime does not tell what a graph consists of")
         self._who, self._pool = who, Pooler(pooling, who)
         graph = _read(path)
         self._names = {layer: _output_name(graph.graph, layer, who) for layer in layers}

@@ -105,6 +105,14 @@ class ArraySource(FeatureSource):
             WorkError: what is there is not features.
         """
 
+    def width(self, folder: Path, data: str, layer: str) -> int | None:
+        """The width of the features, if that can be told without reading them.
+
+        Raises:
+            InputError: they cannot be read.
+        """
+        return None
+
 
 class NetworkSource(FeatureSource):
     """A model that runs on the data set's inputs, on a GPU if one is asked for.
@@ -123,12 +131,19 @@ class NetworkSource(FeatureSource):
         """What decides features beside the bytes that ``identity`` covers."""
         return [self.pooling]
 
+    def architecture(self) -> Any:
+        """JSON that is the same for models whose passes consist of the same; by default none is."""
+        return str(self.name)
+
     @abstractmethod
     def load(self, folder: Path, data: DataSet, layers: Sequence[str], device: str) -> Network:
         """Load the network onto ``cpu`` or ``cuda``, ready to give these layers.
 
+        On ``meta`` it has shapes and no numbers, and a pass tells what one consists of; weights
+        are not read if it can be built without them.
+
         Raises:
-            WorkError: it cannot be loaded, or has no such layer.
+            WorkError: it cannot be loaded, or has no such layer; or not onto ``meta``.
         """
 
 

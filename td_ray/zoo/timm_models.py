@@ -115,10 +115,10 @@ class Timm(TorchSource):
         from torch import nn
 
         from td_ray.zoo.images import as_pillow, stack
-        from td_ray.zoo.torch_network import TorchNetwork
+        from td_ray.zoo.torch_network import TorchNetwork, without_weights
 
         who = str(self.name)
-        module = self._module(folder)
+        module = without_weights(self._build) if device == "meta" else self._module(folder)
         transform = create_transform(**resolve_model_data_config(module), is_training=False)
         classifier: Any = module.get_classifier()  # type: ignore[operator]
 
@@ -135,6 +135,12 @@ class Timm(TorchSource):
             precision=self.precision,
             classifier=[classifier] if isinstance(classifier, nn.Module) else list(classifier),
         )
+
+    def _build(self) -> nn.Module:
+        import timm
+
+        module: nn.Module = timm.create_model(self.model[0])
+        return module
 
     def _module(self, folder: Path) -> nn.Module:
         import timm

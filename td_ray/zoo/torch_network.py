@@ -46,7 +46,7 @@ class TorchNetwork(Network):
         Args:
             prepare: turns a block of inputs into a tensor, or into a mapping of tensors which
                 the module takes by name (its ``attention_mask`` says what is padding).
-            device: ``cpu`` or ``cuda``.
+            device: ``cpu``, ``cuda`` or ``meta``.
             who: the model's name, for errors.
             pooling: how positions become one row.
             precision: of the forward pass.
@@ -84,7 +84,7 @@ class TorchNetwork(Network):
             return {layer: self._features(layer, mask) for layer in self._layers}
 
     def _in_precision(self) -> AbstractContextManager[Any]:
-        if self._precision != "float32":
+        if self._precision != "float32" and self._place.type != "meta":
             return torch.autocast(self._place.type, getattr(torch, self._precision))
         if self._place.type == "cuda":
             # cuDNN's default, TF32, keeps ten bits of what a convolution takes
@@ -124,6 +124,18 @@ class TorchNetwork(Network):
 
     def _keep_input(self, _: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         self._seen["penultimate"] = _copy(arguments[0] if arguments else named["input"])
+
+
+def without_weights(build: Callable[[], nn.Module]) -> nn.Module:
+    """What a function builds, with shapes and no numbers, where it does not compute with numbers.
+
+    Where it does, the module is built as it is; ``to("meta")`` then drops the numbers.
+    """
+    try:
+        with torch.device("meta"):
+            return build()
+    except Exception:  # what computes with nothing may raise anything; the next line says what else
+        return build()
 
 
 def _copy(value: Any) -> Any:

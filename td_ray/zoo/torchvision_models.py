@@ -18,6 +18,7 @@ from fnmatch import fnmatchcase
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from warnings import catch_warnings, simplefilter
 
 from pydantic import Field
 
@@ -75,7 +76,7 @@ class Torchvision(TorchSource):
         """The model, and images prepared as its weights ask for."""
         from torchvision.models import get_model_weights
 
-        from td_ray.zoo.torch_network import TorchNetwork
+        from td_ray.zoo.torch_network import TorchNetwork, without_weights
 
         transform = get_model_weights(self.builder[0])[self.weights[0]].transforms()
         who = str(self.name)
@@ -84,7 +85,7 @@ class Torchvision(TorchSource):
             return prepare_images(block, transform, who)
 
         return TorchNetwork(
-            self._load(),
+            without_weights(self._build) if device == "meta" else self._load(),
             layers,
             prepare=prepare,
             device=device,
@@ -149,6 +150,14 @@ class Torchvision(TorchSource):
             if damage:
                 raise WorkError(damage)
         module: nn.Module = get_model(self.builder[0], weights=self.weights[0])
+        return module
+
+    def _build(self) -> nn.Module:
+        from torchvision.models import get_model
+
+        with catch_warnings():  # of two builders, that to draw their weights takes long
+            simplefilter("ignore", FutureWarning)
+            module: nn.Module = get_model(self.builder[0], weights=None)
         return module
 
 

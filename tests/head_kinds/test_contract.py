@@ -12,6 +12,7 @@ from pydantic import Field
 from small_zoo import content, experiment
 
 from td_ray import registry
+from td_ray.costs import Counts
 from td_ray.errors import InputError
 from td_ray.head_kinds import HeadKind
 from td_ray.head_kinds.seeds import head_seed, search_seed
@@ -49,8 +50,10 @@ class NearestMean(HeadKind):
             present=mass.sum(1) > 0,
         )
 
-    def operations(self, rows: int, width: int, outputs: int, fits: int) -> float:
-        return 2.0 * rows * width * fits
+    def counts(
+        self, rows: int, width: int, outputs: int, fits: int, iterations: float | None = None
+    ) -> Counts:
+        return Counts(2.0 * rows * width * fits)
 
 
 @pytest.fixture(autouse=True)

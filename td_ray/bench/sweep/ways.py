@@ -21,18 +21,19 @@ from pathlib import Path
 from td_ray.bench.sweep.zoo import Zoo
 from td_ray.errors import RunError
 
-Way = Callable[[Zoo, int, int, Path], Path]
-"""Sweeps so many models of a zoo on so many cores, in an empty folder; returns the output."""
+Way = Callable[[Zoo, int, int, Path, str], Path]
+"""Sweeps so many models of a zoo on so many cores, in an empty folder, with the Ray at an address
+where it needs one; returns the output."""
 
 
-def ray(zoo: Zoo, models: int, cores: int, folder: Path) -> Path:
-    """On a Ray that the run starts and ends."""
+def ray(zoo: Zoo, models: int, cores: int, folder: Path, address: str) -> Path:
+    """On a Ray; on ``local``, the run starts and ends it."""
     output = folder / "output"
-    _finish([_start(zoo.write_experiment(output, range(models)), "ray")])
+    _finish([_start(zoo.write_experiment(output, range(models)), "ray", address=address)])
     return output
 
 
-def inline_threads(zoo: Zoo, models: int, cores: int, folder: Path) -> Path:
+def inline_threads(zoo: Zoo, models: int, cores: int, folder: Path, address: str) -> Path:
     """In one process."""
     output = folder / "output"
     experiment = zoo.write_experiment(output, range(models))
@@ -40,7 +41,7 @@ def inline_threads(zoo: Zoo, models: int, cores: int, folder: Path) -> Path:
     return output
 
 
-def inline_shares(zoo: Zoo, models: int, cores: int, folder: Path) -> Path:
+def inline_shares(zoo: Zoo, models: int, cores: int, folder: Path, address: str) -> Path:
     """In a process for each core, and one more."""
     size = -(-models // cores)
     shares = {
@@ -62,11 +63,14 @@ WAYS: dict[str, Way] = {
 }
 
 
-def timed_sweep(way: str, zoo: Zoo, models: int, cores: int, folder: Path) -> tuple[float, Path]:
+def timed_sweep(
+    way: str, zoo: Zoo, models: int, cores: int, folder: Path, address: str = "local"
+) -> tuple[float, Path]:
     """Sweep with an empty cache and an empty output.
 
     Args:
         folder: is made for it.
+        address: of the Ray that is used, where one is; by default the run starts it.
 
     Returns:
         Seconds from the start of the first process to the end of the last, and the output.
@@ -76,16 +80,18 @@ def timed_sweep(way: str, zoo: Zoo, models: int, cores: int, folder: Path) -> tu
     """
     folder.mkdir()
     started = time.perf_counter()
-    output = WAYS[way](zoo, models, cores, folder)
+    output = WAYS[way](zoo, models, cores, folder, address)
     return time.perf_counter() - started, output
 
 
-def _start(experiment: Path, backend: str, *overrides: str) -> subprocess.Popen[str]:
+def _start(
+    experiment: Path, backend: str, *overrides: str, address: str = "local"
+) -> subprocess.Popen[str]:
     """Start ``td-ray run``; a cluster that the environment names is not used."""
     command = [sys.executable, "-m", "td_ray.cli", "run", str(experiment), "--backend", backend]
     for each in ("resources.cache=cache", *overrides):
         command += ["--set", each]
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment = {**os.environ, "RAY_ADDRESS": address}
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )

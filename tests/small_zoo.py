@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from td_ray.costs import read_calibration
+from td_ray.costs.calibration import ORDINARY
 from td_ray.files import DigestMemory
 from td_ray.plan import Plan, make_plan
 from td_ray.plan.resolve import resolve
+from td_ray.plan.summary import describe
 from td_ray.results.manifest import read_manifest
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
@@ -108,6 +111,12 @@ def planned(wanted: Experiment) -> Plan:
     manifest = read_manifest(wanted.output_folder, wanted)
     digest = DigestMemory(wanted.cache_path).computed
     return make_plan(resolve(wanted), manifest, Parts(wanted.output_folder), digest)
+
+
+def described(wanted: Experiment) -> dict[str, Any]:
+    """What `td-ray plan --json` says of an experiment."""
+    parts = Parts(wanted.output_folder)
+    return describe(wanted, planned(wanted), parts, read_calibration(ORDINARY))
 
 
 def parts_of(folder: Path) -> dict[Path, tuple[int, bytes]]:

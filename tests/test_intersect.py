@@ -7,12 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from small_zoo import SAMPLES, TASKS, content, experiment, planned, write_features
+from small_zoo import SAMPLES, TASKS, content, described, experiment, write_features
 
 from td_ray.errors import InputError
-from td_ray.plan.estimate import describe
 from td_ray.plan.resolve import resolve
-from td_ray.results.parts import Parts
 from td_ray.sweep import run
 from td_ray.terminal import print_plan
 
@@ -77,7 +75,7 @@ def test_stored_predictions_need_the_evaluation_split_alone(zoo: Path) -> None:
 def test_a_plan_says_how_many_are_left_out(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     without(zoo, "net-1", LACKING, [])
     wanted = experiment(zoo, **INTERSECT)
-    print_plan(describe(wanted, planned(wanted), Parts(wanted.output_folder)))
+    print_plan(described(wanted))
     printed = " ".join(capsys.readouterr().out.split())
     assert "70 to train on, 46 held out, 4 left out as not all models have them" in printed
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from small_zoo import (
+    described,
     experiment,
     planned,
     write_zoo,
@@ -13,7 +14,7 @@ from small_zoo import (
 
 from td_ray.files import DigestMemory
 from td_ray.plan import make_plan
-from td_ray.plan.estimate import BYTES_OF_PROCESS, count_pairs, describe, process_bytes
+from td_ray.plan.estimate import BYTES_OF_PROCESS, count_pairs, process_bytes
 from td_ray.plan.resolve import resolve
 from td_ray.plan.tiles import COPIES, plan_tiles, tile_size
 from td_ray.results.manifest import read_manifest
@@ -27,8 +28,7 @@ def test_heads_grow_with_models_and_pairs_with_their_square(zoo: Path) -> None:
     assert len(plan.units) == 4 * 2
     assert len(plan.blocks) == 4
     assert count_pairs(plan) == 2 * 6
-    wanted = plan.problem.experiment
-    content = describe(wanted, plan, Parts(wanted.output_folder))
+    content = described(plan.problem.experiment)
     assert content["heads"] == 4 * 2 * (1 + 2 * 2)
     assert content["missing"] == 8
 

@@ -26,7 +26,7 @@ from td_ray import yaml_files
 from td_ray.bench.costs.fits import planned
 from td_ray.bench.sweep import REAL
 from td_ray.bench.sweep.zoo import Zoo
-from td_ray.costs import find_calibration
+from td_ray.costs import read_calibration
 from td_ray.errors import RunError
 from td_ray.plan.forecast import Forecast, forecast_on
 from td_ray.results.parts import Parts
@@ -92,7 +92,7 @@ def _one(case: Case, folder: Path, path: Path) -> Row:
     experiment = case.write(folder, case.models)
     nodes, cpus = (1, case.cores) if case.nodes is None else (case.nodes, 1)
     loaded = Experiment.load(experiment, [f"cluster.nodes={nodes}", f"cluster.cpus={cpus}"])
-    parts, calibration = Parts(loaded.output_folder), find_calibration(path, path)
+    parts, calibration = Parts(loaded.output_folder), read_calibration(path)
     target = "local" if case.nodes is None else "ray"
     found = forecast_on(target, planned(loaded), parts, calibration)
     before = _size(folder / "output")

@@ -65,7 +65,7 @@ def plan(
 
     With --on, also the time, the GPU hours, the storage and the network that it takes there.
     """
-    from td_ray.costs import find_calibration, own_calibration
+    from td_ray.costs import find_calibration
     from td_ray.plan import plan_as_known
     from td_ray.plan.resolve import resolve
     from td_ray.plan.summary import describe
@@ -74,7 +74,9 @@ def plan(
 
     asked = {"nodes": nodes, "gpus": gpus, "gpu_type": gpu_type, "cpus": cpus}
     loaded = Experiment.load(experiment, [*(overrides or []), *of_cluster(asked)])
-    prices = find_calibration(calibration, own_calibration(default_cache()))
+    if on is None and any(value is not None for value in asked.values()):
+        raise InputError("--nodes, --gpus, --gpu-type and --cpus say where: name it with --on")
+    prices = find_calibration(calibration, default_cache())
     made, parts = plan_as_known(resolve(loaded)), Parts(loaded.output_folder)
     content = describe(loaded, made, parts, prices)
     if on is not None:

@@ -12,14 +12,16 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from td_ray.costs.counts import Counts, Prices
 from td_ray.errors import InputError
-from td_ray.files import reading, write_json
+from td_ray.files import reading, require_file, write_json
 
 ORDINARY = Path(__file__).with_name("ordinary.json")
+_NAMED = "TD_RAY_CALIBRATION"
 UNKNOWN_MEASURE = "td"
 """Whose price a measure has that is not in the calibration."""
 
@@ -39,6 +41,12 @@ class Device(_Frozen):
     networks: Mapping[str, Prices]
     heads: Mapping[str, Prices]
 
+    @model_validator(mode="after")
+    def _has_what_others_fall_back_on(self) -> Self:
+        if "float32" not in self.networks or "logistic" not in self.heads:
+            raise ValueError("'networks' needs 'float32', and 'heads' 'logistic'")
+        return self
+
     def forward(self, work: Counts, precision: str) -> float:
         """Seconds of forward passes."""
         return self.networks.get(precision, self.networks["float32"]).seconds(work)
@@ -55,7 +63,7 @@ class Calibration(_Frozen):
         machine: what they were measured on.
         measured: on which day.
         cpu: one core.
-        gpu: one GPU; None where there was none.
+        gpu: one GPU, called ``gpu_name``; None where there was none.
         measures: comparisons on one core, by name of the measure.
         array: reading features that are in files, for 1e9 bytes.
         start: what a run takes that does nothing, through a Ray that is there.
@@ -70,6 +78,7 @@ class Calibration(_Frozen):
     measured: str
     cpu: Device
     gpu: Device | None
+    gpu_name: str
     measures: Mapping[str, Prices]
     array: float = Field(ge=0)
     start: float = Field(ge=0)
@@ -78,6 +87,12 @@ class Calibration(_Frozen):
     unit: float = Field(ge=0)
     unit_bytes: float = Field(ge=0)
     pair_bytes: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _has_what_others_fall_back_on(self) -> Self:
+        if UNKNOWN_MEASURE not in self.measures:
+            raise ValueError(f"'measures' has no '{UNKNOWN_MEASURE}'")
+        return self
 
     def comparisons(self, work: Counts, measure: str) -> float:
         """Seconds of comparisons on one core; the measure's options do not count."""
@@ -96,30 +111,37 @@ def read_calibration(path: Path) -> Calibration:
     Raises:
         InputError: there is none, or it is not one.
     """
+    require_file(path, "calibration, which 'td-ray bench costs' writes")
     with reading(path, "calibration"):
         content = json.loads(path.read_text(encoding="utf-8"))
     try:
         return Calibration.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        where = "".join(f"{part}." for part in first["loc"]).removesuffix(".")
+        message = first["msg"].removeprefix("Value error, ")
         raise InputError(
-            f"calibration {path}: {where}: {first['msg']}; 'td-ray bench costs' writes a new one"
+            f"calibration {path}: {where or 'its content'}: {message}; 'td-ray bench costs' writes "
+            "a new one"
         ) from None
 
 
-def find_calibration(path: Path | None, own: Path) -> Calibration:
-    """The calibration that is given; or else this user's ``own``; or else the package's.
+def find_calibration(path: Path | None, cache: Path) -> Calibration:
+    """The calibration that is given; or else this user's own; or else the package's.
+
+    Args:
+        cache: the user's cache folder.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: it cannot be read, or ``TD_RAY_CALIBRATION`` names none.
     """
+    own = own_calibration(cache)
     if path is None:
-        path = own if own.is_file() else ORDINARY
+        path = own if own.is_file() or _NAMED in os.environ else ORDINARY
     return read_calibration(path)
 
 
 def own_calibration(cache: Path) -> Path:
     """Where this user's calibration is: ``TD_RAY_CALIBRATION``, or a file in the cache folder."""
-    named = os.environ.get("TD_RAY_CALIBRATION")
+    named = os.environ.get(_NAMED)
     return Path(named) if named else cache / "calibration.json"

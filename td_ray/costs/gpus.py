@@ -2,7 +2,8 @@
 
 A calibration that was measured on the GPU is better; this is what a plan has before anybody could.
 Peak rates are NVIDIA's, dense, of the largest board of the name: float32 without tensor cores
-(td-ray does not round float32 to TF32), half precision with them.
+(td-ray does not round float32 to TF32), half precision with them. Heads work in float32 as far as
+it carries; those that go on in float64 take longer on GPUs that are slow at it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from td_ray.costs.calibration import Device
 from td_ray.costs.counts import Prices
 
 SHARE_OF_PEAK = 0.5
+HEADS = ("logistic", "ridge", "linear", "mlp")
 SECONDS_PER_LAUNCH = 10e-6
 
 
@@ -22,25 +24,28 @@ class DataSheet:
     """Peak rates of a GPU, in 1e12 floating-point operations and 1e9 bytes per second."""
 
     float32: float
-    half: float
+    float16: float
+    bfloat16: float
     memory: float
 
 
 DATA_SHEETS = {
-    "v100": DataSheet(15.7, 125, 900),
-    "t4": DataSheet(8.1, 65, 320),
-    "a10": DataSheet(31.2, 125, 600),
-    "a100": DataSheet(19.5, 312, 2039),
-    "l4": DataSheet(30.3, 121, 300),
-    "l40s": DataSheet(91.6, 362, 864),
-    "h100": DataSheet(67.0, 989, 3350),
-    "h200": DataSheet(67.0, 989, 4800),
+    "v100": DataSheet(15.7, 125, 15.7, 900),
+    "t4": DataSheet(8.1, 65, 8.1, 320),
+    "a10": DataSheet(31.2, 125, 125, 600),
+    "a100": DataSheet(19.5, 312, 312, 2039),
+    "l4": DataSheet(30.3, 121, 121, 300),
+    "l40s": DataSheet(91.6, 362, 362, 864),
+    "h100": DataSheet(67.0, 989, 989, 3350),
+    "h200": DataSheet(67.0, 989, 989, 4800),
 }
 
 
 def find_gpu(name: str) -> str | None:
     """The data sheet's name of a GPU that a cluster calls so, as in ``nvidia-a100-sxm4-80gb``."""
     words = re.split(r"[^a-z0-9]+", name.lower())
+    if "mig" in words:  # a part of one
+        return None
     found = [each for each in words if each in DATA_SHEETS]
     found += [each[:-1] for each in words if each[:-1] in DATA_SHEETS and each.endswith("g")]
     return found[0] if found else None
@@ -59,6 +64,5 @@ def from_data_sheet(gpu: str) -> Device:
             call=SECONDS_PER_LAUNCH,
         )
 
-    full, half = prices(sheet.float32), prices(sheet.half)
-    networks = {"float32": full, "bfloat16": half, "float16": half}
-    return Device(networks=networks, heads={"logistic": full})
+    networks = {name: prices(getattr(sheet, name)) for name in ("float32", "bfloat16", "float16")}
+    return Device(networks=networks, heads=dict.fromkeys(HEADS, networks["float32"]))

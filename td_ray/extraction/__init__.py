@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from td_ray.errors import InputError, WorkError
-from td_ray.extraction.arrays import Layers, read_arrays
+from td_ray.extraction.arrays import MOST_READERS, Layers, read_arrays
 from td_ray.features import Pass
 from td_ray.spec import Resources
 from td_ray.zoo import ArraySource, NetworkSource
 
-__all__ = ["Layers", "extract_features"]
+__all__ = ["MOST_READERS", "Layers", "extract_features"]
 
 
 def extract_features(

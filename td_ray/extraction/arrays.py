@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from td_ray.features import Pass
 from td_ray.zoo import ArraySource
 
+MOST_READERS = 8
+"""Threads that prepare the inputs of one network; on a CPU one is enough, a GPU needs many."""
+
 Layers = dict[str, NDArray[np.float32]]
 """Features (rows, width) of a block of samples, by layer."""
 

@@ -1,4 +1,4 @@
-"""What a forward pass consists of, counted on shapes alone: no weights are read or computed with.
+"""What a forward pass consists of, counted on shapes alone: nothing is computed with weights.
 
 Floating-point operations are those that torch counts (products, convolutions, attention). Bytes are
 those of every operation's arguments and results, views apart, as if nothing stayed in a cache.
@@ -95,12 +95,16 @@ def count_network(network: Network, prepared: Any, rows: int) -> tuple[Counts, d
 def _prepared(network: Network, data: DataSet) -> tuple[Any, float]:
     """Some prepared samples, and the seconds that one of them took."""
     half = max(1, min(SAMPLES, data.n) // 2)
-    network.prepare(data.inputs[0:half])
-    started = time.perf_counter()
-    prepared = network.prepare(
-        data.inputs[half : 2 * half] if data.n > half else data.inputs[0:half]
-    )
-    return prepared, (time.perf_counter() - started) / half
+    first, second = data.inputs[0:half], data.inputs[half : 2 * half]
+    network.prepare(first)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        started = time.perf_counter()
+        prepared = network.prepare(second if len(second) == half else first)
+        return prepared, (time.perf_counter() - started) / half
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _of_rows(prepared: Any, rows: int) -> Any:

@@ -18,18 +18,12 @@ import numpy as np
 import torch
 
 from td_ray.errors import InputError, WorkError
-from td_ray.extraction.arrays import Layers
+from td_ray.extraction.arrays import MOST_READERS, Layers
 from td_ray.files import one_line
 from td_ray.spec import Resources
 from td_ray.tasks.inputs import Inputs
 from td_ray.zoo.network import Network
 
-# Threads that prepare inputs ahead of the batch that runs, on cores that the forward pass leaves.
-# Where it has all cores, they would share one with it, and the pass was slower by a tenth. On a CPU
-# one is enough: to decode and resize a photograph took 4 ms, and MobileNetV2 22 ms on one core. A
-# GPU needs many. (So decoding once for models that share a transform would save a CPU a few
-# percent, at 600 KB of disk for each image, and is not done.)
-MOST_READERS = 8
 # Bytes of prepared inputs in a batch, by device, and what bounds their number. On a CPU the maps of
 # larger batches leave the cache: MobileNetV2 at 224 pixels is half as fast with 64 images as with
 # 8. A GPU wants many; no figure stands behind its number.
@@ -108,7 +102,13 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def batches_ahead() -> int:
-    """How many batches are prepared ahead: one for each reader, and one that waits."""
+    """How many batches are prepared ahead: one for each reader, and one that waits.
+
+    Readers have the cores that the forward pass leaves. Where it has all, they would share one with
+    it, and the pass was slower by a tenth. On a CPU one reader is enough: to decode and resize a
+    photograph took 4 ms, and MobileNetV2 22 ms on one core. (So decoding once for models that share
+    a transform would save a CPU a few percent, at 600 KB of disk for each image, and is not done.)
+    """
     left = (os.cpu_count() or 1) - torch.get_num_threads()
     return min(left, MOST_READERS) + 1 if left > 0 else 0
 

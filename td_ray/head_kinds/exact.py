@@ -95,6 +95,7 @@ class Logistic(ExactHead):
 
     takes: ClassVar[tuple[Kind, ...]] = ("classification",)
     meant_for: ClassVar[tuple[Kind, ...]] = ("classification",)
+    iterations_vary: ClassVar[bool] = True
     l2: Positive | tuple[Positive, ...] = 1e-3
 
     def counts(

@@ -35,6 +35,9 @@ class HeadKind(HeadSpec, ABC):
             InputError, WorkError: there is no such head; the message says why.
         """
 
+    iterations_vary: ClassVar[bool] = False
+    """Whether how many iterations a fit takes depends on the data."""
+
     has_stand_ins: ClassVar[bool] = False
     """Whether it can be fitted to what many other heads predict, side by side."""
 
@@ -42,7 +45,9 @@ class HeadKind(HeadSpec, ABC):
     def counts(
         self, rows: int, width: int, outputs: int, fits: int, iterations: float | None = None
     ) -> Counts:
-        """What so many fits on (rows, width) features consist of, choices included; for the plan.
+        """What so many fits on (rows, width) features consist of, for the plan.
+
+        A penalty's choice from a grid is among it; races of candidates are not.
 
         Args:
             outputs: classes, or 1.

@@ -160,17 +160,18 @@ class StochasticHead(SearchedKind):
     def counts(
         self, rows: int, width: int, outputs: int, fits: int, iterations: float | None = None
     ) -> Counts:
-        """Three products with a batch a step, and what optimizers do to every parameter."""
+        """Three products with a batch a step, and what optimizers do to every parameter.
+
+        Choosing among candidates, each of which is a fit, comes before.
+        """
         hidden = max(self._values("hidden")) if "hidden" in self.searched else 0
         weights = hidden * (width + outputs) if hidden else width * outputs
-        candidates = len(self.candidates())
-        heads = fits + (candidates if candidates > 1 else 0)
         steps = self.epochs * math.ceil(rows / self.batch_size)
         read = self.epochs * rows * (width + OUTPUT_ARRAYS * (hidden + outputs))
         numbers = read + steps * weights * PARAMETER_ARRAYS
         flops = self.epochs * rows * 6.0 * weights
         loading = LOADING_BYTES * rows * width
-        return Counts(heads * flops, heads * 4.0 * numbers + loading, steps)
+        return Counts(fits * flops, fits * 4.0 * numbers + loading, steps)
 
     @property
     def _is_sgd(self) -> bool:

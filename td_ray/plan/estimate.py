@@ -61,15 +61,13 @@ class Estimate:
     trial_bytes: int
     widths_assumed: bool
 
-    @property
-    def share_of_pairs(self) -> float:
-        """Of all pairs, those that are left to compare."""
-        ended = self.pairs_finished + self.pairs_failed
-        return (self.pairs - ended) / self.pairs if self.pairs else 0.0
 
+def estimate(plan: Plan, parts: Parts, tiles: Sequence[Tile] | None = None) -> Estimate:
+    """Estimate what is left of a plan.
 
-def estimate(plan: Plan, parts: Parts) -> Estimate:
-    """Estimate what is left of a plan."""
+    Args:
+        tiles: of the units that are there, if they are known already.
+    """
     experiment = plan.problem.experiment
     store = FeatureStore.of(experiment)
     widths = Widths(experiment)
@@ -95,7 +93,7 @@ def estimate(plan: Plan, parts: Parts) -> Estimate:
         heads += fits_of(unit)
     searched = [unit for block in plan.searches for unit in block.units]
     pairs = count_pairs(plan)
-    tiles = plan_tiles(plan, parts)
+    tiles = plan_tiles(plan, parts) if tiles is None else tiles
     ended: Counter[State] = Counter()  # pairs
     for tile in tiles:
         ended[tile_state(tile, parts)] += tile.n_pairs
@@ -204,8 +202,8 @@ def stand_ins_left(
             place = (tile.columns[0].number, str(tile.task), str(tile.head))
             ended[place] += int(tile.wanted.sum())
     groups: dict[tuple[str, str], list[HeadUnit]] = defaultdict(list)
-    for unit in plan.units:
-        if unit.with_training:
+    for unit, state in zip(plan.units, plan.states, strict=True):
+        if unit.with_training and state != "failed":
             groups[unit.task.name, unit.head.name].append(unit)
     wanted = plan.problem.wanted
     left: dict[tuple[int, str, str], int] = {}

@@ -7,8 +7,8 @@ iterations as those that are there already have taken; where there are none, a t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,17 +17,18 @@ from td_ray.costs import Calibration, Device
 from td_ray.errors import WorkError
 from td_ray.features import FeatureStore, Pass
 from td_ray.files import fingerprint
-from td_ray.plan.units import HeadUnit, Plan, fits_of
+from td_ray.head_kinds import HeadKind
+from td_ray.plan.units import Block, HeadUnit, Plan, fits_of
 from td_ray.plan.widths import WIDTH_IF_UNKNOWN, Widths
 from td_ray.results.parts import Parts
 from td_ray.tasks import DataSet
 from td_ray.zoo import ArraySource, FeatureSource, NetworkSource, Representation
 
-UNITS_LOOKED_AT = 5
-"""Finished ones of a task and head, for how many iterations its fits take."""
-
 if TYPE_CHECKING:
     from td_ray.extraction.counting import Forward
+
+UNITS_LOOKED_AT = 5
+"""Finished ones of a task and head, for how many iterations its fits take."""
 
 
 @dataclass(frozen=True)
@@ -49,70 +50,99 @@ class PricedPass:
 
 @dataclass(frozen=True)
 class PricedBlock:
-    """The missing heads of one representation on one data set.
+    """What one trial does: the missing heads of one representation on one data set, or a candidate.
 
     Attributes:
+        who: the representation.
         passes: that it needs.
-        heads: seconds of one core, or of a GPU where heads are fitted there.
-        units: how many.
+        cores: seconds of one core, of fitting.
+        gpu: seconds of a GPU, where heads are fitted there.
+        units: how many it writes.
         is_trial: whether it is a trial of its own; models that have their predictions are not.
     """
 
     who: str
     passes: tuple[PricedPass, ...]
-    heads: float
+    cores: float
+    gpu: float
     units: int
     is_trial: bool = True
 
 
 @dataclass
 class Pricing:
-    """Prices the work of one plan.
+    """Prices what a plan has left to fit.
 
     Attributes:
-        uncounted: passes that cannot be counted, and why; they cost nothing here.
-        guessed: heads whose number of iterations is not known yet.
+        of_passes: the GPU on which networks run, if they do; ``of_fits`` likewise for heads.
+        in_cache: whether the work is where this machine's cache of features is.
+        uncounted: models whose passes cannot be counted, and why; they cost nothing here.
+        guesses: what the prices take for granted, for people.
     """
 
     plan: Plan
+    parts: Parts
     calibration: Calibration
-    gpu: Device | None = None
+    of_passes: Device | None = None
+    of_fits: Device | None = None
+    in_cache: bool = True
     uncounted: dict[str, str] = field(default_factory=dict)
-    guessed: set[str] = field(default_factory=set)
+    guesses: set[str] = field(default_factory=set)
     _passes: dict[str, PricedPass] = field(default_factory=dict)
     _forwards: dict[str, Forward | str] = field(default_factory=dict)
     _widths: Widths = field(init=False)
 
     def __post_init__(self) -> None:
-        self._widths = Widths(self.plan.problem.experiment)
+        experiment = self.plan.problem.experiment
+        self._widths = Widths(experiment)
+        shared = FeatureStore.of(experiment).shared_keys()
+        self._there = shared | (self._widths.in_cache.keys() if self.in_cache else set())
+        self._iterations = _iterations(self.plan, self.parts)
 
-    def blocks(self, parts: Parts, in_cache: bool) -> list[PricedBlock]:
-        """What is left to fit, in the order in which it is begun.
+    def searches(self) -> list[PricedBlock]:
+        """A trial for each candidate that is to be trained; as if none was stopped early."""
+        found = []
+        for block in self.plan.searches:
+            passes = self._passes_of(block)
+            for unit in block.units:
+                for candidate in unit.candidates:
+                    seconds = self._fit(unit, candidate, 1)
+                    found.append(self._block(block, passes, seconds, 0))
+        return found
 
-        Args:
-            in_cache: whether the work is where this machine's cache of features is.
-        """
-        store = FeatureStore.of(self.plan.problem.experiment)
-        there = set(self._widths.in_cache) if in_cache else store.shared_keys()
-        passes = [
-            tuple(self._pass(each) for each in block.passes.values() if not _is_there(each, there))
-            for block in self.plan.blocks
-        ]  # they tell widths
+    def blocks(self) -> list[PricedBlock]:
+        """What is left to fit, in the order in which it is begun."""
+        passes = [self._passes_of(block) for block in self.plan.blocks]  # they tell widths
+        fits = self.fits()
         return [
-            PricedBlock(
-                block.representation.name, its_passes, seconds, len(block), not block.is_stored
-            )
-            for block, its_passes, seconds in zip(
-                self.plan.blocks, passes, self.fits(parts), strict=True
-            )
+            self._block(block, its_passes, seconds, len(block))
+            for block, its_passes, seconds in zip(self.plan.blocks, passes, fits, strict=True)
         ]
 
-    def fits(self, parts: Parts) -> list[float]:
+    def fits(self) -> list[float]:
         """Seconds of the missing heads of each block."""
-        iterations = _iterations(self.plan, parts)
         return [
-            sum(self._fit(unit, iterations) for unit in block.units) for block in self.plan.blocks
+            sum(self._fit(unit, unit.head, fits_of(unit)) for unit in block.units)
+            for block in self.plan.blocks
         ]
+
+    def _block(
+        self, block: Block, passes: tuple[PricedPass, ...], seconds: float, units: int
+    ) -> PricedBlock:
+        on_cores, on_gpu = (seconds, 0.0) if self.of_fits is None else (0.0, seconds)
+        who = block.representation.name
+        return PricedBlock(who, passes, on_cores, on_gpu, units, not block.is_stored)
+
+    def _passes_of(self, block: Block) -> tuple[PricedPass, ...]:
+        """Those that the block opens, without the layers that are there."""
+        names = {name for unit in block.units for name in unit.features}
+        names |= {unit.data.name for unit in block.kept}
+        found = []
+        for name, wanted in block.passes.items():
+            missing = {x: key for x, key in wanted.keys.items() if key not in self._there}
+            if name in names and missing:
+                found.append(self._pass(replace(wanted, keys=missing)))
+        return tuple(found)
 
     def _pass(self, wanted: Pass) -> PricedPass:
         layers = sorted(wanted.keys)
@@ -123,28 +153,24 @@ class Pricing:
 
     def _priced(self, wanted: Pass, layers: list[str]) -> PricedPass:
         model, n = wanted.model, wanted.data.n
+        size = n * np.dtype(model.storage).itemsize
         if isinstance(model, ArraySource):
-            width = sum(
-                self._widths.of(
-                    Representation(model, layer), {wanted.data.name: wanted.keys[layer]}
-                )
-                for layer in layers
-            )
-            size = n * width * np.dtype(model.storage).itemsize
+            keys = {layer: {wanted.data.name: wanted.keys[layer]} for layer in layers}
+            size *= sum(self._widths.of(Representation(model, x), keys[x]) for x in layers)
             return PricedPass(wanted.who, self.calibration.array * size / 1e9, 0.0, size)
         assert isinstance(model, NetworkSource)  # there are no others that have features
         forward = self._forward(model, wanted.data, layers)
         if forward is None:
-            return PricedPass(wanted.who, 0.0, 0.0, n * WIDTH_IF_UNKNOWN * 4 * len(layers))
+            return PricedPass(wanted.who, 0.0, 0.0, size * WIDTH_IF_UNKNOWN * len(layers))
         for layer, width in forward.widths.items():
             self._widths.tell(Representation(model, layer), width)
-        size = n * sum(forward.widths.values()) * np.dtype(model.storage).itemsize
+        size *= sum(forward.widths.values())
         work, precision = forward.work * n, getattr(model, "precision", "float32")
         preparing = forward.preparing * n
-        if self.gpu is None:
+        if self.of_passes is None:
             seconds = self.calibration.cpu.forward(work, precision)
             return PricedPass(wanted.who, preparing + seconds, 0.0, size)
-        return PricedPass(wanted.who, preparing, self.gpu.forward(work, precision), size)
+        return PricedPass(wanted.who, preparing, self.of_passes.forward(work, precision), size)
 
     def _forward(self, model: NetworkSource, data: DataSet, layers: list[str]) -> Forward | None:
         """Counts of a pass; None where they cannot be had."""
@@ -153,7 +179,7 @@ class Pricing:
         experiment = self.plan.problem.experiment
         key = fingerprint([model.source, model.architecture(), model.options(), data.name, layers])
         if key not in self._forwards:
-            device = "cpu" if self.gpu is None else "cuda"
+            device = "cpu" if self.of_passes is None else "cuda"
             folder, resources = experiment.folder, experiment.resources
             try:
                 counted = count_forward(model, data, layers, folder, resources, device)
@@ -166,30 +192,31 @@ class Pricing:
             return None
         return found
 
-    def _fit(self, unit: HeadUnit, iterations: Mapping[tuple[str, str], float]) -> float:
+    def _fit(self, unit: HeadUnit, head: HeadKind, fits: int) -> float:
         if not isinstance(unit.representation.model, FeatureSource):
             return 0.0  # it has its predictions
         line = (unit.task.spec.name, unit.head.name)
-        if line not in iterations and unit.head.kind == "logistic":
-            self.guessed.add(f"'{unit.head.name}' of task '{unit.task.spec.name}'")
+        if line not in self._iterations and head.iterations_vary:
+            self.guesses.add(
+                f"how many iterations '{line[1]}' takes on task '{line[0]}': it has no heads yet; "
+                "run a few models, and plan the rest again"
+            )
+        device = self.of_fits or self.calibration.cpu
+        if head.kind not in device.heads:
+            self.guesses.add(f"that heads of kind '{head.kind}' cost what logistic ones do")
         width = self._widths.of(unit.representation, unit.features)
         size = (unit.task.n_train, width, len(unit.task.classes) or 1)
-        work = unit.head.counts(*size, fits_of(unit), iterations.get(line))
-        on_gpu = self.gpu is not None and self.plan.problem.experiment.resources.gpus_per_trial > 0
-        device = self.gpu if on_gpu and self.gpu is not None else self.calibration.cpu
-        return device.fits(work, unit.head.kind)
+        return device.fits(head.counts(*size, fits, self._iterations.get(line)), head.kind)
 
 
-def _is_there(wanted: Pass, keys: Collection[str]) -> bool:
-    return all(key in keys for key in wanted.keys.values())
-
-
-def _iterations(plan: Plan, parts: Parts) -> dict[tuple[str, str], float]:
+def _iterations(plan: Plan, parts: Parts) -> Mapping[tuple[str, str], float]:
     """By line of tasks and head: what finished fits have taken, on average."""
     found: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for unit, state in zip(plan.units, plan.states, strict=True):
+    for unit in plan.units:
         line = (unit.task.spec.name, unit.head.name)
-        if state == "finished" and not unit.is_stored and len(found[line]) < UNITS_LOOKED_AT:
+        if len(found[line]) == UNITS_LOOKED_AT or unit.is_stored or unit.key is None:
+            continue
+        if parts.head_files(unit.key):
             taken = parts.read_heads(str(unit.key), ["iterations"])["iterations"].to_pylist()
             found[line].append(float(np.mean(taken)))
     return {line: float(np.mean(each)) for line, each in found.items() if each}

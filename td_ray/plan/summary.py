@@ -9,6 +9,7 @@ from td_ray.costs import Calibration
 from td_ray.plan.estimate import estimate
 from td_ray.plan.pair_prices import price_pairs
 from td_ray.plan.pricing import Pricing
+from td_ray.plan.tiles import plan_tiles
 from td_ray.plan.units import Plan
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
@@ -22,9 +23,10 @@ def describe(
 
     Its ``core_seconds`` are those of one core, without forward passes of networks.
     """
-    left = estimate(plan, parts)
-    fits = Pricing(plan, calibration).fits(parts)
-    comparing = left.share_of_pairs * price_pairs(plan, parts, calibration).seconds
+    tiles = plan_tiles(plan, parts)
+    left = estimate(plan, parts, tiles)
+    core_seconds = sum(Pricing(plan, parts, calibration).fits())
+    core_seconds += price_pairs(plan, parts, tiles, calibration).seconds
     return {
         "experiment": experiment.name,
         "output": str(experiment.output_folder),
@@ -40,7 +42,7 @@ def describe(
         "unknown": plan.count("unknown"),
         "examples": experiment.examples,
         **vars(left),
-        "core_seconds": sum(fits) + comparing,
+        "core_seconds": core_seconds,
     }
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from td_ray.errors import WorkError
 from td_ray.extraction import Layers, extract_features
+from td_ray.extraction.counting import count_forward
 from td_ray.features import Pass
 from td_ray.files import fingerprint, sha256
 from td_ray.spec import Resources
@@ -61,6 +62,7 @@ def check_network_source(
         _require_equal(alone, together[layer], f"layer '{layer}' alone and with others")
     _check_threads(source.load(folder, data, layers, "cpu"), data, together)
     _check_unknown_layer(source, folder, data, layers[0])
+    _check_counts(source, folder, data, together)
 
 
 def _features(
@@ -102,6 +104,19 @@ def _check_threads(network: Network, data: DataSet, expected: Layers) -> None:
         for layer, values in network.forward(batch).items():
             rows = expected[layer][start : start + 2]
             _require_equal(values.float().numpy(), rows, f"layer '{layer}', prepared by threads")
+
+
+def _check_counts(source: NetworkSource, folder: Path, data: DataSet, expected: Layers) -> None:
+    """On shapes alone it gives the same widths, or it says in one line why it cannot."""
+    layers, resources = list(expected), Resources(device="cpu")
+    try:
+        counted = count_forward(source, data, layers, folder, resources, "cpu")
+    except WorkError as error:
+        text = str(error)
+        assert "\n" not in text, f"the error has more than one line: {text}"
+        return
+    widths = {layer: values.shape[1] for layer, values in expected.items()}
+    assert counted.widths == widths, f"widths on shapes alone are {counted.widths}, not {widths}"
 
 
 def _check_unknown_layer(source: NetworkSource, folder: Path, data: DataSet, known: str) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
@@ -115,10 +116,10 @@ class Timm(TorchSource):
         from torch import nn
 
         from td_ray.zoo.images import as_pillow, stack
-        from td_ray.zoo.torch_network import TorchNetwork, without_weights
+        from td_ray.zoo.torch_network import TorchNetwork
 
         who = str(self.name)
-        module = without_weights(self._build) if device == "meta" else self._module(folder)
+        module = self._shapes(folder) if device == "meta" else self._module(folder)
         transform = create_transform(**resolve_model_data_config(module), is_training=False)
         classifier: Any = module.get_classifier()  # type: ignore[operator]
 
@@ -136,11 +137,16 @@ class Timm(TorchSource):
             classifier=[classifier] if isinstance(classifier, nn.Module) else list(classifier),
         )
 
-    def _build(self) -> nn.Module:
+    def _shapes(self, folder: Path) -> nn.Module:
         import timm
 
-        module: nn.Module = timm.create_model(self.model[0])
-        return module
+        from td_ray.zoo.state_dicts import read_weights
+        from td_ray.zoo.torch_network import without_weights
+
+        name, classes = self.model[0], {}
+        if self.weights is not None:
+            classes = _classes(read_weights(self._file(folder)), name)
+        return without_weights(partial(timm.create_model, name, **classes))
 
     def _module(self, folder: Path) -> nn.Module:
         import timm

@@ -153,11 +153,14 @@ class Torchvision(TorchSource):
         return module
 
     def _build(self) -> nn.Module:
-        from torchvision.models import get_model
+        from torchvision.models import get_model, get_model_weights
 
+        name = self.builder[0]
+        sizes = get_model_weights(name)[self.weights[0]].meta.get("min_size", ())
+        options = {"image_size": sizes[0]} if name.startswith("vit_") and sizes else {}
         with catch_warnings():  # of two builders, that to draw their weights takes long
             simplefilter("ignore", FutureWarning)
-            module: nn.Module = get_model(self.builder[0], weights=None)
+            module: nn.Module = get_model(name, weights=None, **options)
         return module
 
 

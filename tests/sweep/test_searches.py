@@ -11,13 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 import torch
-from small_zoo import content, experiment, parts_of, planned, write_zoo
+from small_zoo import content, described, experiment, parts_of, planned, write_zoo
 
 from td_ray.errors import InputError
 from td_ray.head_kinds import Lap
 from td_ray.head_kinds.seeds import search_seed
 from td_ray.heads.stochastic import Hyperparameters, fit_stochastic
-from td_ray.plan.estimate import describe
 from td_ray.results.parts import Parts
 from td_ray.spec import Experiment
 from td_ray.storage import open_folder
@@ -177,10 +176,10 @@ def test_a_choice_at_the_end_of_a_list_is_a_warning(zoo: Path) -> None:
 
 def test_the_plan_counts_searches(zoo: Path) -> None:
     before = wanted(zoo, heads=["ridge", SEARCHED])
-    content = describe(before, planned(before), Parts(before.output_folder))
+    content = described(before)
     assert (content["searches"], content["candidates"]) == (4 * 2, 4 * 2 * 3)
     run(before, backend="inline")
-    after = describe(before, planned(before), Parts(before.output_folder))
+    after = described(before)
     assert (after["searches"], after["candidates"]) == (0, 0)
 
 

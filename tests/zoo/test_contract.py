@@ -15,6 +15,9 @@ from small_data import dataset
 from torch import Tensor, nn
 
 import td_ray.zoo
+from td_ray.errors import WorkError
+from td_ray.extraction.counting import count_forward
+from td_ray.spec import Resources
 from td_ray.testing.model_sources import check_network_source
 from td_ray.zoo import NetworkSource
 from td_ray.zoo.checkpoints import Checkpoints
@@ -29,6 +32,13 @@ IMAGES = dataset(IDS, RANDOM.random((7, 40, 30, 3)))
 SIZES: Any = [RANDOM.random((40 + row, 50, 3)) for row in range(7)]
 
 
+def require_counted(model: NetworkSource, folder: Path, data: Any, layers: list[str]) -> None:
+    """It keeps the contract, and what its passes consist of can be told."""
+    check_network_source(model, folder, data, layers)
+    work = count_forward(model, data, layers, folder, Resources(), "cpu").work
+    assert work.flops + work.convolved > 0
+
+
 def test_checkpoints(tmp_path: Path) -> None:
     (tmp_path / "nets.py").write_text(
         "from torch import nn\n"
@@ -38,7 +48,7 @@ def test_checkpoints(tmp_path: Path) -> None:
     torch.save(network.state_dict(), tmp_path / "a.pt")
     source = Checkpoints(source="checkpoints", path="a.pt", factory="nets:build")
     (model,) = source.expand(tmp_path, ["d"], tmp_path)
-    check_network_source(model, tmp_path, ROWS, ["penultimate", "output"])
+    require_counted(model, tmp_path, ROWS, ["penultimate", "output"])
 
 
 @pytest.mark.parametrize("images", [IMAGES, dataset(IDS, SIZES)], ids=["array", "list"])
@@ -51,7 +61,7 @@ def test_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: An
     network = resnet18()
     source = Torchvision(source="torchvision", builder="resnet18")
     (model,) = source.expand(tmp_path, ["d"], tmp_path)
-    check_network_source(model, tmp_path, images, ["penultimate", "layer1"])
+    require_counted(model, tmp_path, images, ["penultimate", "layer1"])
 
 
 def test_timm(tmp_path: Path) -> None:
@@ -62,7 +72,7 @@ def test_timm(tmp_path: Path) -> None:
     torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "a.pt")
     source = Timm(source="timm", model="test_vit", weights="a.pt")
     (model,) = source.expand(tmp_path, ["d"], tmp_path)
-    check_network_source(model, tmp_path, dataset(IDS, SIZES), ["penultimate", "blocks.1"])
+    require_counted(model, tmp_path, dataset(IDS, SIZES), ["penultimate", "blocks.1"])
 
 
 def test_onnx(tmp_path: Path) -> None:
@@ -85,6 +95,8 @@ def test_onnx(tmp_path: Path) -> None:
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "a.onnx")
     (model,) = OnnxModels(source="onnx", path="a.onnx").expand(tmp_path, ["d"], tmp_path)
     check_network_source(model, tmp_path, dataset(IDS, SIZES), ["penultimate", "output", "pooled"])
+    with pytest.raises(WorkError, match="does not tell what a graph consists of"):
+        count_forward(model, dataset(IDS, SIZES), ["output"], tmp_path, Resources(), "cpu")
 
 
 @pytest.mark.parametrize("free", [torch.export.Dim("n"), None], ids=["free", "fixed"])
@@ -97,7 +109,7 @@ def test_exported(tmp_path: Path, free: Any) -> None:
     torch.export.save(program, tmp_path / "a.pt2")
     source = ExportedPrograms(source="exported", path="a.pt2")
     (model,) = source.expand(tmp_path, ["d"], tmp_path)
-    check_network_source(model, tmp_path, dataset(IDS, SIZES), ["penultimate", "output", "conv2d"])
+    require_counted(model, tmp_path, dataset(IDS, SIZES), ["penultimate", "output", "conv2d"])
 
 
 def test_huggingface(tmp_path: Path) -> None:
@@ -111,7 +123,7 @@ def test_huggingface(tmp_path: Path) -> None:
     transformers.ViTImageProcessor(size=size).save_pretrained(tmp_path / "vit")
     source = HuggingFace(source="huggingface", model="./vit")
     (model,) = source.expand(tmp_path, ["d"], tmp_path)
-    check_network_source(model, tmp_path, dataset(IDS, SIZES), ["output", "embeddings"])
+    require_counted(model, tmp_path, dataset(IDS, SIZES), ["output", "embeddings"])
 
 
 def test_the_example_of_the_documentation(tmp_path: Path) -> None:
@@ -120,7 +132,7 @@ def test_the_example_of_the_documentation(tmp_path: Path) -> None:
     names: dict[str, Any] = {"__name__": "example"}
     exec(textwrap.dedent(code), names)
     (model,) = names["Mine"](source="mine", width=3).expand(tmp_path, ["d"], tmp_path)
-    check_network_source(model, tmp_path, ROWS, ["penultimate", "output"])
+    require_counted(model, tmp_path, ROWS, ["penultimate", "output"])
 
 
 class Wrong(NetworkSource):

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from td_ray.bench.costs import fits, networks, pairs, runs
+from td_ray.bench.measure import limited
 from td_ray.costs import Calibration, Counts, Device, Prices, fit_prices
 
 MOST_PROCESSES = 16
@@ -58,7 +59,8 @@ def run(path: Path, processor: str, progress: Progress) -> tuple[list[Row], list
     progress("costs, forward passes on cores")
     fitted, array = _fits("cpu")
     progress("costs, fits on cores")
-    compared, pair_bytes = _with_folder(pairs.measure)
+    several = _everywhere_in_folders(pairs.measure)
+    compared, pair_bytes = _mean([found for found, _ in several]), several[0][1]
     progress("costs, pairs")
     cpu = Device(networks=priced(cores), heads=priced(fitted))
     measures = priced(compared)
@@ -66,7 +68,6 @@ def run(path: Path, processor: str, progress: Progress) -> tuple[list[Row], list
     if torch.cuda.is_available():
         passes, heads = networks.measure("cuda"), _with_folder(partial(fits.measure, "cuda"))[0]
         gpu = Device(networks=priced(passes), heads=priced(heads))
-        processor += f", {torch.cuda.get_device_name()}"
         progress("costs, a GPU")
     fixed = runs.measure(progress)
     rows.extend(
@@ -78,6 +79,7 @@ def run(path: Path, processor: str, progress: Progress) -> tuple[list[Row], list
         measured=date.today().isoformat(),
         cpu=cpu,
         gpu=gpu,
+        gpu_name="" if gpu is None else torch.cuda.get_device_name(),
         measures=measures,
         array=array,
         pair_bytes=pair_bytes,
@@ -113,7 +115,7 @@ def _pool() -> ProcessPoolExecutor:
 
 
 def _with_folder(job: Callable[[Path], T]) -> T:
-    with TemporaryDirectory(prefix="td-ray-bench-") as folder:
+    with TemporaryDirectory(prefix="td-ray-bench-") as folder, limited(1):
         return job(Path(folder))
 
 

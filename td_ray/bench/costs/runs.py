@@ -49,10 +49,11 @@ def measure(progress: Callable[[str], None] = lambda line: None) -> Fixed:
             seconds["there", few], _ = timed_sweep("ray", zoo, few, 1, folder / "there", address)
         progress(f"costs, {few} empty units, Ray is there, {seconds['there', few]:.0f} s")
     trial, unit = (
-        (seconds[way, many] - seconds[way, few]) / (many - few) for way in ("ray", "inline_threads")
+        max(0.0, seconds[way, many] - seconds[way, few]) / (many - few)
+        for way in ("ray", "inline_threads")
     )
     return Fixed(
-        start=seconds["there", few] - few * trial,
+        start=max(0.0, seconds["there", few] - few * trial),
         start_ray=max(0.0, seconds["ray", few] - seconds["there", few]),
         trial=trial,
         unit=unit,

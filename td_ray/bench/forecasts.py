@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from td_ray import yaml_files
-from td_ray.bench.costs.fits import planned
+from td_ray.bench.costs.plans import planned
 from td_ray.bench.sweep import REAL
 from td_ray.bench.sweep.zoo import Zoo
 from td_ray.costs import read_calibration
@@ -69,8 +69,17 @@ def run(path: Path, processor: str, progress: Callable[[str], None]) -> tuple[li
         path: of the calibration.
         processor: is not used; the machine stands above the rows.
     """
+    rows = []
+    for case in _cases():
+        with TemporaryDirectory(prefix="td-ray-bench-") as folder:
+            rows.append(_one(case, Path(folder), path))
+        progress(f"plan, {case.name}, {rows[-1]['machines']}: {rows[-1]['off_by']:.2f}")
+    return rows, list(NOTES)
+
+
+def _cases() -> list[Case]:
     all_cores = os.cpu_count() or 1
-    cases = [
+    return [
         Case("arrays", _arrays, 8, 1, 1),
         Case("arrays", _arrays, 8 * all_cores, None, all_cores),
         Case("arrays", _arrays, 8 * all_cores, 2, all_cores),
@@ -78,12 +87,6 @@ def run(path: Path, processor: str, progress: Callable[[str], None]) -> tuple[li
         Case("networks", _networks, 6, 1, 1),
         Case("predictions", _predictions, 400 * all_cores, None, all_cores),
     ]
-    rows = []
-    for case in cases:
-        with TemporaryDirectory(prefix="td-ray-bench-") as folder:
-            rows.append(_one(case, Path(folder), path))
-        progress(f"plan, {case.name}, {rows[-1]['machines']}: {rows[-1]['off_by']:.2f}")
-    return rows, list(NOTES)
 
 
 def _one(case: Case, folder: Path, path: Path) -> Row:

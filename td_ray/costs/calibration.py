@@ -66,10 +66,12 @@ class Calibration(_Frozen):
         gpu: one GPU, called ``gpu_name``; None where there was none.
         measures: comparisons on one core, by name of the measure.
         array: reading features that are in files, for 1e9 bytes.
+        load: a network, until its first sample goes through.
         start: what a run takes that does nothing, through a Ray that is there.
         start_ray: what it takes more, where it starts one.
         trial: after which Ray starts one trial more.
         unit: what a unit takes beside its fits: files, planning, tables.
+        stored: what one takes whose predictions are there already.
         unit_bytes: of the output, what each unit adds beside its predictions.
         pair_bytes: of the output, for a row of pairs.
     """
@@ -81,10 +83,12 @@ class Calibration(_Frozen):
     gpu_name: str
     measures: Mapping[str, Prices]
     array: float = Field(ge=0)
+    load: float = Field(ge=0)
     start: float = Field(ge=0)
     start_ray: float = Field(ge=0)
     trial: float = Field(ge=0)
     unit: float = Field(ge=0)
+    stored: float = Field(ge=0)
     unit_bytes: float = Field(ge=0)
     pair_bytes: float = Field(ge=0)
 

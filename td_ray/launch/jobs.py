@@ -62,6 +62,11 @@ class Job:
         return jobs_folder() / self.name / str(self.attempt)
 
     @property
+    def host(self) -> str:
+        """The machine that it was submitted from."""
+        return self.by.rpartition(" on ")[2]
+
+    @property
     def is_cancelled(self) -> bool:
         """Whether it was told to end."""
         return (self.folder / CANCELLED).exists()

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,8 @@ class Kubernetes:
 
     def at_work(self, name: str) -> str | None:
         """The RayJob of that name that has not ended."""
-        found = json.loads(
-            answer(["kubectl", "get", "rayjobs", f"--selector={LABEL}={name}", "-o", "json"], WHERE)
-        )
-        left = (item for item in found["items"] if _status(item) not in ENDED)
-        return next((str(item["metadata"]["name"]) for item in left), None)
+        left = (job for job, state in _known(name).items() if state not in ENDED)
+        return next(left, None)
 
     def script(self, order: Order) -> str:
         """The manifests of ``clusters/kubernetes/job.yaml``, made out for this job."""
@@ -53,11 +51,22 @@ class Kubernetes:
         return "---\n".join(yaml_files.write(each) for each in _filled(order))
 
     def submit(self, order: Order) -> str:
-        """Hand the manifests to the cluster."""
-        manifests = self.script(order)
+        """Hand the manifests to the cluster, under a name that no other machine has taken."""
+        job, taken = order.job, _known(order.job.name)
+        while _name(job) in taken:
+            job = replace(job, attempt=job.attempt + 1)
+        manifests = self.script(replace(order, job=job))
         (order.job.folder / "job.yaml").write_text(manifests, encoding="utf-8")
-        answer(["kubectl", "create", "-f", "-"], WHERE, manifests)
-        return _name(order.job)
+        try:
+            answer(["kubectl", "create", "-f", "-"], WHERE, manifests)
+        except InputError as error:
+            if "AlreadyExists" not in str(error):  # what is there then is another's
+                with suppress(InputError):
+                    answer(
+                        ["kubectl", "delete", "configmap", _name(job), "--ignore-not-found"], WHERE
+                    )
+            raise
+        return _name(job)
 
     def places(self, job: Job) -> list[str]:
         """What to ask the cluster."""
@@ -100,6 +109,13 @@ class Kubernetes:
     def cancel(self, job: Job) -> None:
         """Delete the RayJob, and with it its cluster; the pods are told to end."""
         answer(["kubectl", "delete", "rayjob,configmap", job.id, "--wait=false"], WHERE)
+
+
+def _known(name: str) -> dict[str, str]:
+    """The RayJobs of all attempts that the cluster knows, and the state of each."""
+    selector = f"--selector={LABEL}={name}"
+    found = json.loads(answer(["kubectl", "get", "rayjobs", selector, "-o", "json"], WHERE))
+    return {str(item["metadata"]["name"]): _status(item) for item in found["items"]}
 
 
 def _name(job: Job) -> str:

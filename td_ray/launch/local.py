@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import platform
 import shlex
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 
-from td_ray.errors import RunError
+from td_ray.errors import InputError, RunError
 from td_ray.launch.detached import ALIVE, CODE, LOG, code_of
 from td_ray.launch.jobs import Job, jobs_of
 from td_ray.launch.targets import Order, Standing, tail
@@ -51,7 +52,10 @@ class Local:
         """Whether its process runs, and how it ended."""
         code = code_of(job.folder)
         if code is None and _is_alive(job):
-            return Standing("running")
+            note = (
+                "" if _is_here(job) else f"on {job.host}, where alone it is seen if it was killed"
+            )
+            return Standing("running", note=note)
         code = code_of(job.folder)  # it may have ended since
         return Standing("ended", code, "" if code is not None else "its processes were killed")
 
@@ -61,6 +65,10 @@ class Local:
 
     def cancel(self, job: Job) -> None:
         """SIGTERM."""
+        if not _is_here(job):
+            raise InputError(
+                f"{job.name} (attempt {job.attempt}) runs on {job.host}: cancel it there"
+            )
         if _is_alive(job):
             with suppress(ProcessLookupError):  # it has just ended
                 os.kill(int(job.id), signal.SIGTERM)
@@ -70,11 +78,17 @@ def _command(order: Order) -> list[str]:
     return [sys.executable, "-m", "td_ray.cli", "run", str(order.file), *order.options]
 
 
+def _is_here(job: Job) -> bool:
+    return job.host == platform.node()
+
+
 def _is_alive(job: Job) -> bool:
-    """Whether the process that waits for the run holds its lock."""
+    """Whether the process that waits for the run holds its lock; on another machine, it may."""
     path = job.folder / ALIVE
     if not path.exists() or (job.folder / CODE).exists():
         return False
+    if not _is_here(job):  # homes may be shared, and processes are not
+        return True
     with path.open("r+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -15,13 +15,15 @@ from td_ray.errors import InputError
 from td_ray.files import one_line
 from td_ray.launch.jobs import EXPERIMENT, Job
 from td_ray.launch.shipping import ship
-from td_ray.launch.targets import Order, Standing
+from td_ray.launch.targets import SECONDS_BETWEEN_LOOKS, Order, Standing
 
 PROGRAM = "python -m td_ray.cli"
 """``td-ray`` as the cluster's own environment has it."""
 
 NO_AGENT = "No available agent"
 SECONDS_FOR_AGENT = 60.0
+SECONDS_TO_COME_BACK = 120.0
+"""Of a cluster that does not answer, while its log is followed."""
 
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 STOPPED = 143
@@ -96,7 +98,27 @@ class RayJobs:
         return Standing("ended", code, status)
 
     def output(self, job: Job) -> Iterator[str]:
-        """Its log, as the cluster passes it on."""
+        """Its log, as the cluster passes it on; gone on with where the connection breaks."""
+        seen, silent = 0, None
+        while True:
+            try:
+                passed = 0
+                for chunk in self._tail(job):
+                    passed += len(chunk)
+                    if passed > seen:
+                        yield chunk[seen - passed :]
+                        seen = passed
+                if self.standing(job).state == "ended":
+                    return
+                silent = None
+            except InputError:
+                silent = silent or time.monotonic()
+                if time.monotonic() - silent > SECONDS_TO_COME_BACK:
+                    raise
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+
+    def _tail(self, job: Job) -> Iterator[str]:
+        """Its log from the first line, until it ends or the connection does."""
         with self._asked() as client, asyncio.Runner() as runner:
             chunks = client.tail_job_logs(job.id)
             while (chunk := runner.run(anext(chunks, None))) is not None:

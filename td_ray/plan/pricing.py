@@ -166,7 +166,7 @@ class Pricing:
             self._widths.tell(Representation(model, layer), width)
         size *= sum(forward.widths.values())
         work, precision = forward.work * n, getattr(model, "precision", "float32")
-        preparing = forward.preparing * n
+        preparing = forward.preparing * n + self.calibration.load
         if self.of_passes is None:
             seconds = self.calibration.cpu.forward(work, precision)
             return PricedPass(wanted.who, preparing + seconds, 0.0, size)

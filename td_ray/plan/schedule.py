@@ -143,7 +143,8 @@ class _Machines:
         self._next = now + self._calibration.trial * block.is_trial
         for each in block.passes:
             now = self._extracted_at(node, each, now)
-        besides = self._calibration.unit * block.units
+        prices = self._calibration
+        besides = block.units * (prices.unit if block.is_trial else prices.stored)
         self.cores += block.cores + besides
         self.gpus += block.gpu
         fitting = block.cores / self._resources.cpus_per_trial + besides

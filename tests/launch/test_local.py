@@ -8,6 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,9 @@ from small_zoo import content, experiment, write_zoo
 
 from td_ray import yaml_files
 from td_ray.errors import InputError
-from td_ray.launch import all_jobs, job_name, last_job, submit
+from td_ray.launch import all_jobs, find_target, job_name, last_job, ray_jobs, submit
 from td_ray.launch.jobs import content_of, new_job
+from td_ray.launch.targets import Standing
 from td_ray.results.tables import open_results
 from td_ray.spec import Experiment
 
@@ -212,3 +216,67 @@ def test_a_dry_run_leaves_nothing(jobs: Path, zoo: Path) -> None:
     assert shown.stdout.endswith("experiment.yaml --retry-failed\n")
     assert listed(zoo) == []
     assert not (zoo / "output").exists()
+
+
+def test_a_log_is_gone_on_with_where_its_connection_broke(
+    jobs: Path, zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cluster sends it from the first line again; nobody sees a line twice."""
+
+    class Client:
+        """Breaks off twice: once in silence, once with an error."""
+
+        def __init__(self) -> None:
+            self.times = 0
+
+        async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+            self.times += 1
+            yield "first\nsec"
+            if self.times == 1:
+                return
+            yield "ond\n"
+            if self.times == 2:
+                raise ConnectionError("reset by peer")
+            yield "third\n"
+
+    client = Client()
+
+    @contextmanager
+    def asked(self: object) -> Iterator[Client]:
+        try:
+            yield client
+        except ConnectionError as error:
+            raise InputError(str(error)) from None
+
+    ended = Standing("ended", 0)
+    monkeypatch.setattr(ray_jobs, "SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr(ray_jobs.RayJobs, "_asked", asked)
+    monkeypatch.setattr(
+        ray_jobs.RayJobs,
+        "standing",
+        lambda self, job: ended if client.times == 3 else Standing("running"),
+    )
+    job = new_job(experiment(zoo), "http://127.0.0.1:8265", "some")
+    said = "".join(ray_jobs.RayJobs("http://127.0.0.1:8265").output(job))
+    assert said == "first\nsecond\nthird\n"
+    assert client.times == 3
+    monkeypatch.setattr(ray_jobs, "SECONDS_TO_COME_BACK", 0.0)
+    client.times = 1
+    with pytest.raises(InputError, match="reset by peer"):
+        list(ray_jobs.RayJobs("http://127.0.0.1:8265").output(job))
+
+
+def test_jobs_of_another_machine_with_the_same_home(jobs: Path, zoo: Path) -> None:
+    """They may be at work: they are not submitted again, and not told to end from here."""
+    job = replace(new_job(experiment(zoo), "local", "1"), by="me on elsewhere")
+    job.write()
+    (job.folder / "alive").touch()
+    target = find_target("local")
+    assert target.at_work(job.name) == "1"
+    assert target.standing(job).state == "running"
+    assert "elsewhere" in target.standing(job).note
+    with pytest.raises(InputError, match="runs on elsewhere: cancel it there"):
+        target.cancel(job)
+    (job.folder / "code").write_text("3")
+    assert (target.standing(job).state, target.standing(job).code) == ("ended", 3)
+    assert target.at_work(job.name) is None

@@ -56,7 +56,7 @@ def test_models_are_begun_one_after_the_other() -> None:
 
 def test_models_that_have_their_predictions_are_no_trials() -> None:
     blocks = [PricedBlock(f"net-{number}", (), 0.0, 0.0, 1, False) for number in range(100)]
-    found = course_of([blocks], Hardware(1, 4, 0), Resources(), calibration(trial=0.5, unit=0.1))
+    found = course_of([blocks], Hardware(1, 4, 0), Resources(), calibration(trial=0.5, stored=0.1))
     assert found.seconds == pytest.approx(100 * 0.1 / 4)
 
 

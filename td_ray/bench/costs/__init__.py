@@ -56,11 +56,12 @@ def run(path: Path, processor: str, progress: Progress) -> tuple[list[Row], list
         return prices
 
     cores = _everywhere(partial(networks.measure, "cpu"))
+    load = float(np.mean(_everywhere_in_folders(networks.load_seconds)))
     progress("costs, forward passes on cores")
     fitted, array = _fits("cpu")
     progress("costs, fits on cores")
     several = _everywhere_in_folders(pairs.measure)
-    compared, pair_bytes = _mean([found for found, _ in several]), several[0][1]
+    compared = _mean([found.cases for found in several])
     progress("costs, pairs")
     cpu = Device(networks=priced(cores), heads=priced(fitted))
     measures = priced(compared)
@@ -82,7 +83,9 @@ def run(path: Path, processor: str, progress: Progress) -> tuple[list[Row], list
         gpu_name="" if gpu is None else torch.cuda.get_device_name(),
         measures=measures,
         array=array,
-        pair_bytes=pair_bytes,
+        load=load,
+        stored=float(np.mean([found.stored for found in several])),
+        pair_bytes=several[0].row_bytes,
         **vars(fixed),
     ).write(path)
     return rows, [*NOTES, f"written to {path}: 'td-ray plan' uses it"]

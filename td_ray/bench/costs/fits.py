@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from td_ray.bench.costs.plans import extract_all, planned
 from td_ray.bench.sweep.zoo import Zoo
 from td_ray.costs import Counts
-from td_ray.features import FeatureStore
-from td_ray.files import DigestMemory
-from td_ray.plan import Plan, fits_of, make_plan
-from td_ray.plan.resolve import resolve
+from td_ray.plan import Plan, fits_of
 from td_ray.registry import HEAD_KINDS
-from td_ray.results.manifest import read_manifest
-from td_ray.results.parts import Parts
 from td_ray.results.tables import open_results
 from td_ray.spec import Experiment
 from td_ray.sweep import run
-from td_ray.work.extracting import extract_into
 
 ZOOS = (
     {"samples": 5000, "width": 256, "classes": 50, "coarser": 1, "seeds": 10},
@@ -47,19 +41,11 @@ def measure(device: str, folder: Path) -> tuple[list[tuple[str, str, Counts, flo
         path = zoo.write_experiment(place / "output", range(1))
         experiment = Experiment.load(path, _settings(device, place))
         plan = planned(experiment)
-        seconds, more = _extract(plan, experiment)
+        seconds, more = extract_all(plan, experiment)
         read, size = read + seconds, size + more
         run(experiment, backend="inline")
         cases += _units(planned(experiment), experiment, sizes["width"])
     return cases, read / size * 1e9
-
-
-def planned(experiment: Experiment) -> Plan:
-    """The plan of an experiment, with all keys."""
-    parts = Parts(experiment.output_folder)
-    manifest = read_manifest(parts.output, experiment)
-    digest = DigestMemory(experiment.cache_path).computed
-    return make_plan(resolve(experiment), manifest, parts, digest)
 
 
 def _settings(device: str, folder: Path) -> list[str]:
@@ -72,19 +58,6 @@ def _settings(device: str, folder: Path) -> list[str]:
             heads.append(f"{{{', '.join(head)}}}")
     settings = [f"heads=[{', '.join(heads)}]", f"resources.cache={folder / 'cache'}"]
     return [*settings, f"resources.device={device}"]
-
-
-def _extract(plan: Plan, experiment: Experiment) -> tuple[float, int]:
-    """Read features into the cache; returns seconds and bytes."""
-    store = FeatureStore.of(experiment)
-    seconds = 0.0
-    for block in plan.blocks:
-        for wanted in block.passes.values():
-            for key in wanted.keys.values():
-                started = time.perf_counter()
-                extract_into(store, key, wanted, experiment, lambda count: None)
-                seconds += time.perf_counter() - started
-    return seconds, sum(entry.bytes for entry in store.entries())
 
 
 def _units(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from td_ray import yaml_files
-from td_ray.bench.costs.fits import planned
+from td_ray.bench.costs.plans import planned
 from td_ray.costs import Counts
 from td_ray.measures import Measure, fits_stand_ins
 from td_ray.measures.features import feature_measures
@@ -34,13 +36,29 @@ OF_PROBABILITIES = (
 )
 WIDTHS = (64, 256, 768)
 FEATURE_MODELS = 24
+STORED_MODELS = (10, 110)
 TRAINING_ROWS = 200
 
 Case = tuple[str, str, Counts, float]
 
 
-def measure(folder: Path) -> tuple[list[Case], float]:
-    """Cases of all measures, and the bytes of a row of pairs."""
+@dataclass(frozen=True)
+class Compared:
+    """What was measured.
+
+    Attributes:
+        cases: of all measures.
+        row_bytes: of a row of pairs, in a part.
+        stored: seconds of a model whose predictions are there.
+    """
+
+    cases: list[Case]
+    row_bytes: float
+    stored: float
+
+
+def measure(folder: Path) -> Compared:
+    """Compare predictions and features of some shapes under all measures."""
     found = [MEASURES.get(name) for name in MEASURES.names()]
     compared = [
         each for each in found if isinstance(each, Measure) and "classification" in each.kinds
@@ -62,7 +80,20 @@ def measure(folder: Path) -> tuple[list[Case], float]:
         sizes.append(_bytes_of_row(place))
     for width in WIDTHS:
         cases += _tiles(_features(folder / f"features-{width}", width))
-    return cases, float(np.mean(sizes))
+    return Compared(cases, float(np.mean(sizes)), _stored(folder))
+
+
+def _stored(folder: Path) -> float:
+    """Seconds of one model more, as the slope between zoos of two sizes."""
+    seconds = []
+    for models in STORED_MODELS:
+        shape = {"models": models, "classes": 10, "examples": 5000, "seeds": 2}
+        experiment = _predictions(folder / f"stored-{models}", ["td"], **shape)
+        started = time.perf_counter()
+        run(experiment, backend="inline")
+        seconds.append(time.perf_counter() - started)
+    few, many = STORED_MODELS
+    return max(0.0, seconds[1] - seconds[0]) / (many - few)
 
 
 def _predictions(

@@ -14,6 +14,7 @@ from td_ray.bench.sweep.zoo import Zoo
 from td_ray.sweep.simulated_nodes import simulated_nodes
 
 MODELS = (20, 220)
+TIMES = 2
 
 
 @dataclass(frozen=True)
@@ -30,32 +31,39 @@ class Fixed:
 def measure(progress: Callable[[str], None] = lambda line: None) -> Fixed:
     """Sweep zoos of two sizes; the slope between them is what one more unit takes.
 
-    The smaller one is swept once more through a Ray that is there already.
+    The smaller one is swept through a Ray that is there already, too. Means of two sweeps each.
     """
     few, many = MODELS
-    seconds: dict[tuple[str, int], float] = {}
+    ways = [("ray", few), ("ray", many), ("there", few), ("inline", few), ("inline", many)]
+    taken: dict[tuple[str, int], list[float]] = {each: [] for each in ways}
+    size: dict[int, int] = {}
     with TemporaryDirectory(prefix="td-ray-bench-") as name:
-        folder = Path(name)
-        zoo = Zoo(folder / "zoo", **EMPTY)
+        zoo = Zoo(Path(name) / "zoo", **EMPTY)
         zoo.fill(many)
-        size = {}
-        for way in ("ray", "inline_threads"):
-            for models in MODELS:
-                place = folder / f"{way}-{models}"
-                seconds[way, models], output = timed_sweep(way, zoo, models, 1, place)
+        for way, models in TIMES * ways:
+            with TemporaryDirectory(dir=name) as folder:
+                seconds, output = _sweep(way, zoo, models, Path(folder))
                 size[models] = sum(file.stat().st_size for file in output.rglob("*.*"))
-                progress(f"costs, {models} empty units, {way}, {seconds[way, models]:.0f} s")
-        with simulated_nodes(1, os.cpu_count() or 1, folder) as address:
-            seconds["there", few], _ = timed_sweep("ray", zoo, few, 1, folder / "there", address)
-        progress(f"costs, {few} empty units, Ray is there, {seconds['there', few]:.0f} s")
+            taken[way, models].append(seconds)
+            progress(f"costs, {models} empty units, {way}, {seconds:.0f} s")
+    mean = {each: sum(seconds) / TIMES for each, seconds in taken.items()}
     trial, unit = (
-        max(0.0, seconds[way, many] - seconds[way, few]) / (many - few)
-        for way in ("ray", "inline_threads")
+        max(0.0, mean[way, many] - mean[way, few]) / (many - few) for way in ("ray", "inline")
     )
     return Fixed(
-        start=max(0.0, seconds["there", few] - few * trial),
-        start_ray=max(0.0, seconds["ray", few] - seconds["there", few]),
+        start=max(0.0, mean["there", few] - few * trial),
+        start_ray=max(0.0, mean["ray", few] - mean["there", few]),
         trial=trial,
         unit=unit,
         unit_bytes=(size[many] - size[few]) / (many - few),
     )
+
+
+def _sweep(way: str, zoo: Zoo, models: int, folder: Path) -> tuple[float, Path]:
+    """Seconds of a sweep, and its output."""
+    if way != "there":
+        return timed_sweep(
+            "ray" if way == "ray" else "inline_threads", zoo, models, 1, folder / way
+        )
+    with simulated_nodes(1, os.cpu_count() or 1, folder) as address:
+        return timed_sweep("ray", zoo, models, 1, folder / way, address)

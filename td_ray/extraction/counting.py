@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_flop_count
@@ -84,9 +85,11 @@ def count_network(network: Network, prepared: Any, rows: int) -> tuple[Counts, d
         network: on ``meta``.
         prepared: some samples, of which the shapes count.
     """
-    batch = _of_rows(prepared, rows)
-    with _Counting() as counting:
-        features = network.forward(batch)
+    # beside "meta", libraries know these by their type, and ask them for no numbers
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        batch = _of_rows(prepared, rows)
+        with _Counting() as counting:
+            features = network.forward(batch)
     work = Counts(counting.flops, counting.bytes, counting.calls, counting.convolved)
     widths = {layer: int(values.shape[1]) for layer, values in features.items()}
     return work * (1 / rows), widths
@@ -128,6 +131,10 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if func.namespace == "prim":  # what a tensor is, and nothing that is done with it
+            return NotImplemented
+        if func is torch.ops.aten.detach_.default:  # of constants, which are not yet of their type
+            return args[0]
         if func is torch.ops.aten.scaled_dot_product_attention.default:
             query, key, value = args[:3]
             result = query.new_empty((*query.shape[:-1], value.shape[-1]))

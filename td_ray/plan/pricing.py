@@ -77,7 +77,6 @@ class Pricing:
         of_passes: the GPU on which networks run, if they do; ``of_fits`` likewise for heads.
         in_cache: whether the work is where this machine's cache of features is.
         uncounted: models whose passes cannot be counted, and why; they cost nothing here.
-        guesses: what the prices take for granted, for people.
     """
 
     plan: Plan
@@ -87,7 +86,8 @@ class Pricing:
     of_fits: Device | None = None
     in_cache: bool = True
     uncounted: dict[str, str] = field(default_factory=dict)
-    guesses: set[str] = field(default_factory=set)
+    _unknown: dict[tuple[str, str], None] = field(default_factory=dict)
+    _unmeasured: set[str] = field(default_factory=set)
     _passes: dict[str, PricedPass] = field(default_factory=dict)
     _forwards: dict[str, Forward | str] = field(default_factory=dict)
     _widths: Widths = field(init=False)
@@ -98,6 +98,18 @@ class Pricing:
         shared = FeatureStore.of(experiment).shared_keys()
         self._there = shared | (self._widths.in_cache.keys() if self.in_cache else set())
         self._iterations = _iterations(self.plan, self.parts)
+
+    @property
+    def guesses(self) -> set[str]:
+        """What the prices take for granted, for people."""
+        found = {f"that heads of kind '{x}' cost what logistic ones do" for x in self._unmeasured}
+        if self._unknown:
+            lines = ", ".join(f"'{head}' on '{task}'" for task, head in self._unknown)
+            found.add(
+                f"how many iterations heads take ({lines}): there are none yet; run a few models, "
+                "and plan the rest again"
+            )
+        return found
 
     def searches(self) -> list[PricedBlock]:
         """A trial for each candidate that is to be trained; as if none was stopped early."""
@@ -197,13 +209,10 @@ class Pricing:
             return 0.0  # it has its predictions
         line = (unit.task.spec.name, unit.head.name)
         if line not in self._iterations and head.iterations_vary:
-            self.guesses.add(
-                f"how many iterations '{line[1]}' takes on task '{line[0]}': it has no heads yet; "
-                "run a few models, and plan the rest again"
-            )
+            self._unknown[line] = None
         device = self.of_fits or self.calibration.cpu
         if head.kind not in device.heads:
-            self.guesses.add(f"that heads of kind '{head.kind}' cost what logistic ones do")
+            self._unmeasured.add(head.kind)
         width = self._widths.of(unit.representation, unit.features)
         size = (unit.task.n_train, width, len(unit.task.classes) or 1)
         return device.fits(head.counts(*size, fits, self._iterations.get(line)), head.kind)

@@ -80,7 +80,7 @@ def test_slower_machines_take_as_many_times_as_long(zoo: Path) -> None:
 
 def test_iterations_are_those_of_heads_that_are_there(zoo: Path) -> None:
     (guess,) = forecast(on_nodes(zoo)).guesses
-    assert "iterations 'logistic' takes on task 'species'" in guess
+    assert "how many iterations heads take ('logistic' on 'species'): there are none yet" in guess
     run(experiment(zoo), backend="inline")
     assert forecast(on_nodes(zoo, seeds=5)).guesses == []
 

@@ -106,7 +106,7 @@ def bench(
     """Measure td-ray against its rivals, at stated quality, on this machine.
 
     The sweeps alone take half an hour, the others together about as long. Two have no rival:
-    'costs' measures what 'td-ray plan' calculates with (ten minutes), 'plan' how right it is.
+    'costs' measures what 'td-ray plan' calculates with (eight minutes), 'plan' how right it is.
     """
     from td_ray.bench import run_benchmarks
     from td_ray.terminal import print_benchmarks

@@ -273,7 +273,7 @@ def test_a_plan_says_what_is_kept_and_compared(zoo: Path) -> None:
     wanted = experiment(zoo, measures=["cka"])
     left = estimate(planned(wanted), Parts(wanted.output_folder))
     assert (left.pairs, left.pairs_finished) == (6, 0)
-    assert left.kept_bytes == 4 * 48 * 1024 * 4  # widths are not known yet
+    assert left.kept_bytes == 4 * 48 * 6 * 4  # the files tell their width
     run(wanted, backend="inline")
     left = estimate(planned(wanted), Parts(wanted.output_folder))
     assert (left.pairs, left.pairs_finished, left.kept_bytes) == (6, 6, 0)

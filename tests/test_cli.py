@@ -59,6 +59,25 @@ def test_init_writes_an_experiment_and_refuses_to_overwrite_it(tmp_path: Path) -
     assert "exists" in refused(tmp_path, "init")
 
 
+def test_a_plan_elsewhere(zoo: Path) -> None:
+    machines = ("--on", "slurm", "--nodes", "2", "--cpus", "4")
+    found = json.loads(td_ray(zoo, "plan", "experiment.yaml", *machines, "--json").stdout)
+    forecast = found["forecast"]
+    assert (forecast["nodes"], forecast["cpus"], forecast["gpus"]) == (2, 4, 0)
+    assert forecast["seconds"] == pytest.approx(sum(forecast["stages"].values()))
+    assert forecast["seconds"] > 0
+    said = td_ray(zoo, "plan", "experiment.yaml", *machines).stdout
+    assert "2 nodes of 4 CPUs" in said
+    assert "'td-ray bench costs' measures yours" in " ".join(said.split())
+    assert not (zoo / "output").exists()
+    assert "name it with --on" in refused(zoo, "plan", "experiment.yaml", "--nodes", "2")
+    assert "did you mean 'slurm'" in refused(zoo, "plan", "experiment.yaml", "--on", "slrum")
+    assert "--cpus" in refused(zoo, "plan", "experiment.yaml", "--on", "slurm")
+    (zoo / "mine.json").write_text("[]")
+    line = refused(zoo, "plan", "experiment.yaml", "--on", "local", "--calibration", "mine.json")
+    assert "'td-ray bench costs' writes a new one" in line
+
+
 def test_plan_run_status_matrix_report(zoo: Path) -> None:
     plan = td_ray(zoo, "plan", "experiment.yaml", "--json")
     assert json.loads(plan.stdout)["missing"] == 8

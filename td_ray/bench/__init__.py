@@ -81,10 +81,13 @@ def run_benchmarks(
         rows, notes = sweep.run(quick, progress)
         found.rows.extend(rows)
         found.notes.extend(notes)
-    if name in ("costs", "plan"):
-        path = calibration or own_calibration(default_cache())
-        run = costs.run if name == "costs" else forecasts.run
-        rows, notes = run(path, _processor(), progress)
+    path = calibration or own_calibration(default_cache())
+    if name == "costs":
+        rows, notes = costs.run(path, _processor(), progress)
+        found.rows.extend(rows)
+        found.notes.extend(notes)
+    if name == "plan":
+        rows, notes = forecasts.run(path, progress)
         found.rows.extend(rows)
         found.notes.extend(notes)
     return found

@@ -62,12 +62,11 @@ class Case:
     cores: int
 
 
-def run(path: Path, processor: str, progress: Callable[[str], None]) -> tuple[list[Row], list[str]]:
+def run(path: Path, progress: Callable[[str], None]) -> tuple[list[Row], list[str]]:
     """Forecast and run all cases.
 
     Args:
         path: of the calibration.
-        processor: is not used; the machine stands above the rows.
     """
     rows = []
     for case in _cases():

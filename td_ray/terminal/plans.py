@@ -40,8 +40,8 @@ def print_plan(plan: Mapping[str, Any]) -> None:
 
 def _forecast(found: Mapping[str, Any]) -> dict[str, str]:
     """What the plan takes on some machines."""
-    machines = [f"{found['nodes']:,} node{'s' * (found['nodes'] != 1)} of {found['cpus']:,} CPUs"]
-    machines += [f"{found['gpus']:,} GPUs"] if found["gpus"] else []
+    machines = [f"{_several(found['nodes'], 'node')} of {_several(found['cpus'], 'CPU')}"]
+    machines += [_several(found["gpus"], "GPU")] if found["gpus"] else []
     stages = [f"{_duration(seconds)} {name}" for name, seconds in found["stages"].items()]
     hours = [f"{found['core_hours']:,.1f} core hours at work"]
     if found["gpus"]:
@@ -63,8 +63,12 @@ def _forecast(found: Mapping[str, Any]) -> dict[str, str]:
         lines["guessed"] = "; ".join(found["guesses"])
     if found["uncounted"]:
         first = next(iter(found["uncounted"].values()))
-        lines["not counted"] = f"passes of {len(found['uncounted']):,} models, such as: {first}"
+        lines["not counted"] = f"passes of {_several(len(found['uncounted']), 'model')}: {first}"
     return lines
+
+
+def _several(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def _size(size: float) -> str:

@@ -104,7 +104,7 @@ def _predictions(
     (folder / "models").mkdir(parents=True)
     truth = random.integers(classes, size=examples)
     heads = ["label", *(f"label-{seed}{half}" for seed in range(seeds) for half in "ab")]
-    wants_probabilities = names == ["js_divergence"] or _need_probabilities(names)
+    wants_probabilities = _need_probabilities(names)
     for number in range(models):
         arrays: dict[str, Any] = {}
         for head in heads:
